@@ -1,0 +1,177 @@
+/** What the contract suites share: how a case gets its backend, waits, and makes up ids and records. */
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { setTimeout as pause } from 'node:timers/promises'
+import type { Backend, Retention, SessionRecord } from '../backend/backend.js'
+
+/** One sentence of the contract, and the way to check it. */
+export interface ContractCase {
+  /** The behaviour that the case proves. */
+  name: string
+  /** Rejects with an `AssertionError` when the backend behaves otherwise. */
+  run(): Promise<void>
+}
+
+/** What a case works on. */
+export interface Subject {
+  backend: Backend
+  /**
+   * A second handle on the same data, as another node would have: a connection, or better a backend, of its own.
+   * Default: `backend` itself, and then nothing is proved about two nodes.
+   */
+  peer?: Backend
+  /** Called when the case is over, whatever came of it: close connections, remove files. Nothing is closed for you. */
+  release?(): Promise<void>
+}
+
+/** What a case needs of its backend. */
+export interface Needs {
+  /** To be used for the event log of both handles; undefined: the backend's default. */
+  retention?: Retention
+}
+
+/**
+ * Gives a case its backend. Called once for each case. The backend may be new or one that all cases share: every id that a
+ * case uses is random, and data that others left is no trouble.
+ */
+export type Make = (needs: Needs) => Promise<Subject>
+
+/** The two handles of a case; both the same backend if there is no peer. */
+export interface Handles {
+  a: Backend
+  b: Backend
+}
+
+/** Binds cases to the way their backends are made. */
+export function casesOf(make: Make) {
+  return (name: string, body: (handles: Handles) => Promise<void>, needs: Needs = {}): ContractCase => ({
+    name,
+    async run() {
+      const subject = await make(needs)
+      try {
+        await body({ a: subject.backend, b: subject.peer ?? subject.backend })
+      } finally {
+        await subject.release?.()
+      }
+    },
+  })
+}
+
+/** A time to live that runs out while a case watches, in milliseconds. */
+export const BRIEF = 80
+/** One that leaves room for a few slow round trips before it runs out. */
+export const SHORT = 300
+/** One that does not run out. */
+export const LONG = 60_000
+
+/** Resolves once `holds` does; a real server's clock cannot be turned, so expiry is waited for, up to a deadline. */
+export async function eventually(what: string, holds: () => Promise<boolean> | boolean, within = 4000): Promise<void> {
+  const deadline = performance.now() + within
+  while (!(await holds())) {
+    if (performance.now() > deadline) assert.fail(`${what}: not within ${within} ms`)
+    await pause(4)
+  }
+}
+
+export function randomId(prefix = ''): string {
+  return prefix + randomUUID()
+}
+
+/** A new record, revision 1, with a random id. */
+export function newRecord(changes: Partial<SessionRecord> = {}): SessionRecord {
+  return {
+    version: 1,
+    id: randomId(),
+    revision: 1,
+    createdAt: 1_700_000_000_000,
+    principal: null,
+    protocolVersion: '2025-11-25',
+    journal: {
+      initialize: {
+        protocolVersion: '2025-11-25',
+        capabilities: {},
+        clientInfo: { name: 'contract', version: '1.0.0' },
+      },
+      initialized: false,
+      subscriptions: [],
+    },
+    ...changes,
+  }
+}
+
+/** The record's next revision, told apart from others of the same revision by `mark`. */
+export function nextRevision(record: SessionRecord, mark: string): SessionRecord {
+  return {
+    ...record,
+    revision: record.revision + 1,
+    journal: { ...record.journal, initialized: true, subscriptions: [...record.journal.subscriptions, mark] },
+  }
+}
+
+export function present<T>(value: T | undefined, what: string): T {
+  assert.notEqual(value, undefined, `${what} is missing`)
+  return value as T
+}
+
+/** Runs `task` `times` times at once, handing out the two handles in turn. */
+export async function atOnce<T>(
+  { a, b }: Handles,
+  times: number,
+  task: (backend: Backend, index: number) => Promise<T>,
+): Promise<T[]> {
+  return Promise.all(Array.from({ length: times }, (_, index) => task(index % 2 === 0 ? a : b, index)))
+}
+
+/**
+ * Texts that break careless key building, SQL, globs, property names or encodings. All are different, some only by case,
+ * by Unicode normalization, or by a blank; `tag` makes them unique in a shared database.
+ */
+export function hostileTexts(tag: string): string[] {
+  return [
+    `'${tag}`,
+    `"${tag}"; DROP TABLE sessions; --`,
+    `' OR '1'='1' -- ${tag}`,
+    `\\${tag}\\'`,
+    `$1${tag}$$`,
+    `__proto__${tag}`,
+    `${tag}*`,
+    `${tag}?`,
+    `${tag}[a-z]`,
+    `${tag}>`,
+    `${tag}.>`,
+    `${tag}%`,
+    `${tag}_`,
+    `{${tag}}`,
+    `{${tag}}:{${tag}}`,
+    `${tag}:`,
+    `:${tag}`,
+    `${tag}:a:b`,
+    `${tag}/../${tag}`,
+    `${tag}%00`,
+    `${tag}\\u0000`,
+    `${tag}\u0001\u001f`,
+    `${tag}\r\n`,
+    `${tag}\u2028`,
+    `${tag} `,
+    ` ${tag}`,
+    `${tag}é`,
+    `${tag}e\u0301`,
+    `${tag}A`,
+    `${tag}a`,
+    `${tag}🙂`,
+    `${tag}null`,
+    `${tag}0`,
+    `${tag}00`,
+    `${tag}${randomText(1000)}`,
+  ]
+}
+
+/** Names that mean something to a JavaScript object, alone: they are no good as ids in a shared database. */
+export const PROPERTY_NAMES = ['__proto__', 'constructor', 'toString', 'hasOwnProperty', '', '0', 'null', 'undefined']
+
+/** Text that does not compress, of `length` UTF-16 code units. */
+export function randomText(length: number): string {
+  let text = ''
+  while (text.length < length) text += randomUUID()
+  return text.slice(0, length)
+}

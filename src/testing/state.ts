@@ -1,0 +1,276 @@
+import assert from 'node:assert/strict'
+import type { Backend, SetStateOutcome, StateEntry } from '../backend/backend.js'
+import {
+  atOnce,
+  BRIEF,
+  type ContractCase,
+  casesOf,
+  eventually,
+  hostileTexts,
+  LONG,
+  type Make,
+  newRecord,
+  nextRevision,
+  PROPERTY_NAMES,
+  present,
+  randomId,
+  randomText,
+  SHORT,
+} from './kit.js'
+
+/** The contract of `getState` and `setState`. Leave it out for a session store that has neither. */
+export function stateContract(make: Make): ContractCase[] {
+  const it = casesOf(make)
+  return [
+    it('a value that was never set is undefined', async ({ a }) => {
+      const id = await newSession(a)
+      assert.equal(await get(a, id, 'key'), undefined)
+      for (const name of PROPERTY_NAMES) assert.equal(await get(a, id, name), undefined, name)
+      assert.equal(await get(a, randomId(), 'key'), undefined)
+    }),
+
+    it('a value that is set is seen by every node', async ({ a, b }) => {
+      const id = await newSession(a)
+      assert.equal(await set(a, id, 'key', '{"n":1}'), 'ok')
+      const entry = present(await get(b, id, 'key'), 'value')
+      assert.equal(entry.value, '{"n":1}')
+      assert.equal(Number.isSafeInteger(entry.revision) && entry.revision > 0, true)
+      assert.deepEqual(await get(a, id, 'key'), entry)
+    }),
+
+    it('expected undefined sets whatever is there', async ({ a, b }) => {
+      const id = await newSession(a)
+      assert.equal(await set(a, id, 'key', '1'), 'ok')
+      assert.equal(await set(b, id, 'key', '2'), 'ok')
+      assert.equal((await get(a, id, 'key'))?.value, '2')
+    }),
+
+    it('expected 0 sets only where there is no value', async ({ a, b }) => {
+      const id = await newSession(a)
+      assert.equal(await set(a, id, 'key', '1', 0), 'ok')
+      const entry = await get(a, id, 'key')
+      assert.equal(await set(b, id, 'key', '2', 0), 'conflict')
+      assert.equal(await set(b, id, 'key', undefined, 0), 'conflict')
+      assert.deepEqual(await get(a, id, 'key'), entry)
+    }),
+
+    it('an expected revision sets only that revision, and a conflict changes nothing', async ({ a, b }) => {
+      const id = await newSession(a)
+      assert.equal(await set(a, id, 'key', '1', 12345), 'conflict')
+      assert.equal(await get(a, id, 'key'), undefined)
+      await set(a, id, 'key', '1')
+      const first = present(await get(a, id, 'key'), 'value')
+      assert.equal(await set(b, id, 'key', '2', first.revision), 'ok')
+      const second = present(await get(a, id, 'key'), 'value')
+      assert.equal(await set(a, id, 'key', '3', first.revision), 'conflict')
+      assert.equal(await set(a, id, 'key', undefined, first.revision), 'conflict')
+      assert.deepEqual(await get(b, id, 'key'), second)
+      assert.equal(second.value, '2')
+    }),
+
+    it('a revision differs at each change, also when the value is the same or was removed between', async ({
+      a,
+      b,
+    }) => {
+      const id = await newSession(a)
+      const revisions: number[] = []
+      for (let round = 0; round < 4; round++) {
+        await set(a, id, 'key', '"same"')
+        revisions.push(present(await get(b, id, 'key'), 'value').revision)
+        if (round % 2 === 1) await set(b, id, 'key', undefined)
+      }
+      assert.equal(new Set(revisions).size, revisions.length, `${revisions}`)
+      assert.equal(await set(a, id, 'key', '1', revisions[0]), 'conflict')
+    }),
+
+    it('undefined removes a value', async ({ a, b }) => {
+      const id = await newSession(a)
+      await set(a, id, 'key', '1')
+      await set(a, id, 'other', '2')
+      const { revision } = present(await get(a, id, 'key'), 'value')
+      assert.equal(await set(b, id, 'key', undefined, revision), 'ok')
+      assert.equal(await get(a, id, 'key'), undefined)
+      assert.equal((await get(a, id, 'other'))?.value, '2')
+      assert.equal(await set(a, id, 'key', undefined), 'ok')
+      assert.equal(await set(a, id, 'key', undefined, 0), 'ok')
+      assert.equal(await set(a, id, 'key', '3', 0), 'ok')
+    }),
+
+    it('set is gone where there is no session, whatever is expected', async ({ a }) => {
+      const id = randomId()
+      assert.equal(await set(a, id, 'key', '1'), 'gone')
+      assert.equal(await set(a, id, 'key', '1', 0), 'gone')
+      assert.equal(await set(a, id, 'key', '1', 5), 'gone')
+      assert.equal(await set(a, id, 'key', undefined), 'gone')
+      assert.equal(await get(a, id, 'key'), undefined)
+      assert.equal(await a.sessions.load(id), undefined)
+      assert.equal(await a.sessions.create(newRecord({ id }), LONG), true)
+      assert.equal(await get(a, id, 'key'), undefined)
+    }),
+
+    it('of several sets at once that expect the same revision exactly one wins', async (handles) => {
+      const id = await newSession(handles.a)
+      let expected = 0
+      for (let round = 0; round < 4; round++) {
+        const outcomes = await atOnce(handles, 10, (backend, index) =>
+          set(backend, id, 'key', `"${round}/${index}"`, expected),
+        )
+        assert.equal(outcomes.filter((outcome) => outcome === 'ok').length, 1)
+        assert.equal(outcomes.filter((outcome) => outcome === 'conflict').length, 9)
+        const entry = present(await get(handles.b, id, 'key'), 'value')
+        assert.equal(entry.value, `"${round}/${outcomes.indexOf('ok')}"`)
+        expected = entry.revision
+      }
+    }),
+
+    it('no increment is lost when several nodes count in one value', async (handles) => {
+      const id = await newSession(handles.a)
+      await atOnce(handles, 6, async (backend) => {
+        for (let done = 0; done < 5; ) {
+          const entry = await get(backend, id, 'count')
+          const outcome = await set(backend, id, 'count', `${Number(entry?.value ?? 0) + 1}`, entry?.revision ?? 0)
+          if (outcome === 'ok') done++
+        }
+      })
+      assert.equal((await get(handles.a, id, 'count'))?.value, '30')
+    }),
+
+    it('hostile keys and values are kept apart', async ({ a, b }) => {
+      const id = await newSession(a)
+      const keys = [...hostileTexts('k'), ...PROPERTY_NAMES]
+      for (const [index, key] of keys.entries())
+        assert.equal(await set(a, id, key, JSON.stringify([index, key])), 'ok', key)
+      for (const [index, key] of keys.entries()) {
+        assert.equal((await get(b, id, key))?.value, JSON.stringify([index, key]))
+      }
+      await set(a, id, '__proto__', undefined)
+      assert.equal(await get(b, id, '__proto__'), undefined)
+      assert.equal(
+        (await get(b, id, 'constructor'))?.value,
+        JSON.stringify([keys.indexOf('constructor'), 'constructor']),
+      )
+    }),
+
+    it('a key with a NUL character is kept apart, or refused by a rejection', async ({ a }) => {
+      const id = await newSession(a)
+      await set(a, id, 'key', '1')
+      const outcome = await set(a, id, 'key\0', '2').catch(() => 'rejected')
+      assert.equal((await get(a, id, 'key'))?.value, '1')
+      if (outcome === 'ok') assert.equal((await get(a, id, 'key\0'))?.value, '2')
+      else assert.equal(outcome, 'rejected')
+    }),
+
+    it("no session sees another's state, however ids and keys are joined", async ({ a, b }) => {
+      const tag = randomId()
+      const pairs = [
+        [tag, 'b:c'],
+        [`${tag}:b`, 'c'],
+        [`${tag}:b:c`, ''],
+        [`{${tag}}`, 'b:c'],
+        [`${tag}*`, 'b:c'],
+      ] as const
+      for (const [id] of pairs) await a.sessions.create(newRecord({ id }), LONG)
+      for (const [id, key] of pairs) await set(a, id, key, JSON.stringify(id))
+      for (const [id, key] of pairs) assert.equal((await get(b, id, key))?.value, JSON.stringify(id))
+      await a.sessions.delete(tag)
+      for (const [id, key] of pairs.slice(1)) assert.equal((await get(b, id, key))?.value, JSON.stringify(id))
+    }),
+
+    it('a value of 300 KB comes back whole', async ({ a, b }) => {
+      const id = await newSession(a)
+      const value = JSON.stringify(randomText(300_000))
+      assert.equal(await set(a, id, 'big', value), 'ok')
+      assert.equal((await get(b, id, 'big'))?.value, value)
+    }),
+
+    it('update of the record leaves the state, and setState leaves the record', async ({ a, b }) => {
+      const record = newRecord()
+      await a.sessions.create(record, LONG)
+      await set(a, record.id, 'key', '1')
+      const entry = await get(a, record.id, 'key')
+      assert.deepEqual(await b.sessions.load(record.id), record)
+      assert.equal(await b.sessions.update(nextRevision(record, 'x'), LONG), true)
+      assert.deepEqual(await a.sessions.load(record.id), nextRevision(record, 'x'))
+      assert.deepEqual(await a.sessions.getState?.(record.id, 'key'), entry)
+    }),
+
+    it('delete removes the state, and a late setState is refused', async ({ a, b }) => {
+      const id = await newSession(a)
+      await set(a, id, 'key', '1')
+      const { revision } = present(await get(a, id, 'key'), 'value')
+      await a.sessions.delete(id)
+      for (const backend of [a, b]) {
+        assert.equal(await get(backend, id, 'key'), undefined)
+        assert.equal(await set(backend, id, 'key', '2'), 'gone')
+        assert.equal(await set(backend, id, 'key', '2', revision), 'gone')
+        assert.equal(await set(backend, id, 'new', '2', 0), 'gone')
+        assert.equal(await get(backend, id, 'key'), undefined)
+        assert.equal(await get(backend, id, 'new'), undefined)
+      }
+    }),
+
+    it('nothing brings state back that is deleted while others set it', async (handles) => {
+      for (let round = 0; round < 5; round++) {
+        const id = await newSession(handles.a)
+        await atOnce(handles, 10, async (backend, index) => {
+          if (index === 5) await backend.sessions.delete(id)
+          else await set(backend, id, `key${index}`, '1')
+        })
+        for (let index = 0; index < 10; index++) assert.equal(await get(handles.b, id, `key${index}`), undefined)
+        assert.equal(await set(handles.a, id, 'key', '1'), 'gone')
+      }
+    }),
+
+    it('state expires with its record; setting it late does not prolong either', async ({ a, b }) => {
+      const id = await newSession(a, SHORT)
+      await set(a, id, 'early', '1')
+      await eventually('expiry of a session whose state is set', async () => (await set(b, id, 'late', '1')) === 'gone')
+      assert.equal(await a.sessions.load(id), undefined)
+      assert.equal(await get(a, id, 'early'), undefined)
+      assert.equal(await get(a, id, 'late'), undefined)
+    }),
+
+    it('a session created again after it expired has none of the old state', async ({ a, b }) => {
+      const id = await newSession(a, BRIEF)
+      await set(a, id, 'key', '1')
+      await eventually('expiry', async () => (await a.sessions.load(id)) === undefined)
+      assert.equal(await b.sessions.create(newRecord({ id }), LONG), true)
+      assert.equal(await get(a, id, 'key'), undefined)
+      assert.equal(await set(a, id, 'key', '2', 0), 'ok')
+    }),
+
+    it('touch and update keep the state as long as the record', async ({ a, b }) => {
+      const touched = await newSession(a, SHORT)
+      const record = newRecord()
+      await a.sessions.create(record, SHORT)
+      const witness = await newSession(a, SHORT)
+      for (const id of [touched, record.id]) await set(a, id, 'key', '1')
+      assert.equal(await b.sessions.touch(touched, LONG), true)
+      assert.equal(await b.sessions.update(nextRevision(record, 'x'), LONG), true)
+      await eventually('expiry', async () => (await a.sessions.load(witness)) === undefined)
+      for (const id of [touched, record.id]) assert.equal((await get(a, id, 'key'))?.value, '1')
+    }),
+  ]
+}
+
+async function newSession({ sessions }: Backend, ttl = LONG): Promise<string> {
+  const record = newRecord()
+  assert.equal(await sessions.create(record, ttl), true)
+  return record.id
+}
+
+function get({ sessions }: Backend, id: string, key: string): Promise<StateEntry | undefined> {
+  assert(sessions.getState, 'the session store has no getState')
+  return sessions.getState(id, key)
+}
+
+function set(
+  { sessions }: Backend,
+  id: string,
+  key: string,
+  value: string | undefined,
+  expected?: number,
+): Promise<SetStateOutcome> {
+  assert(sessions.setState, 'the session store has no setState')
+  return sessions.setState(id, key, value, expected)
+}
