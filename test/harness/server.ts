@@ -1,0 +1,106 @@
+/** Fixture servers as processes of their own, to be killed and started again. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import type { SessionHandlerOptions } from '../../src/options.js'
+import type { Ready } from '../fixtures/serve.js'
+import { within } from './within.js'
+
+export type Sdk = 'v1' | 'v2'
+export const SDKS: readonly Sdk[] = ['v1', 'v2']
+
+export interface ServerOptions {
+  sdk: Sdk
+  /** `memory` (default), `sqlite:<file>`. */
+  backend?: string
+  /** Default: any free one; a restart uses the same again. */
+  port?: number
+  /** Evict every instance after every exchange. */
+  amnesia?: boolean
+  /** More options of the handler, as far as they are JSON. */
+  options?: Partial<SessionHandlerOptions>
+}
+
+const SERVE = fileURLToPath(new URL('../fixtures/serve.ts', import.meta.url))
+
+export class TestServer {
+  /** The MCP endpoint. */
+  url = ''
+  /** What it wrote to stderr, in all its lives, and how each ended. */
+  log = ''
+  #child: ChildProcess | undefined
+
+  constructor(private readonly options: ServerOptions) {}
+
+  get pid(): number | undefined {
+    return this.#child?.pid
+  }
+
+  /** Resolves when it serves. */
+  async start(): Promise<void> {
+    const { sdk, backend = 'memory', amnesia = false, options = {} } = this.options
+    const port = this.url === '' ? (this.options.port ?? 0) : new URL(this.url).port
+    const args = ['--sdk', sdk, '--backend', backend, '--port', String(port), '--options', JSON.stringify(options)]
+    if (amnesia) args.push('--amnesia')
+    // The tether is the child's stdin: it closes with this process, whatever ends it.
+    const child = spawn(process.execPath, ['--import', 'tsx', SERVE, '--tether', ...args])
+    this.#child = child
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      this.log += text
+    })
+    const ended = once(child, 'exit').then(([code, signal]) => {
+      this.log += `[${child.pid} ended: ${signal ?? code}]\n`
+      if (this.#child === child) this.#child = undefined
+      throw new Error(`the server ended: ${signal ?? code}`)
+    })
+    const ready = once(createInterface({ input: child.stdout }), 'line').then(([line]) => JSON.parse(line) as Ready)
+    ended.catch(() => {})
+    ready.catch(() => {})
+    try {
+      this.url = (await within(Promise.race([ready, ended]), 'a server that is ready', 20_000)).url
+    } catch (error) {
+      child.kill('SIGKILL')
+      throw new Error(`${error}\n${this.log}`)
+    }
+  }
+
+  /** SIGKILL; resolves when it is dead. */
+  kill(): Promise<void> {
+    return this.#end('SIGKILL')
+  }
+
+  /** SIGTERM; resolves when it has drained and ended. */
+  terminate(): Promise<void> {
+    return this.#end('SIGTERM')
+  }
+
+  /** Killed, if it still runs, and started again on the same port. */
+  async restart(): Promise<void> {
+    await this.kill()
+    await this.start()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill()
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<void> {
+    const child = this.#child
+    if (!child) return
+    const exit = once(child, 'exit')
+    child.kill(signal)
+    try {
+      await within(exit, `the end of a server after ${signal}\n${this.log}`)
+    } finally {
+      child.kill('SIGKILL')
+    }
+  }
+}
+
+/** A fixture server in a process of its own. Whoever starts one ends it, with `kill` or `terminate`. */
+export async function startServer(options: ServerOptions): Promise<TestServer> {
+  const server = new TestServer(options)
+  await server.start()
+  return server
+}
