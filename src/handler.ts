@@ -1,0 +1,125 @@
+/** `createSessionHandler`: an MCP endpoint whose sessions outlive the process. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { createCore } from './core.js'
+import { Endpoint } from './endpoint.js'
+import { FetchHttpReply, FetchHttpRequest } from './http/fetch.js'
+import { NodeHttpReply, NodeHttpRequest, type NodeRequest } from './http/node.js'
+import type { AuthInfo, ServerFactory, SessionHandlerOptions, SessionInfo } from './options.js'
+import { infoOf } from './session/view.js'
+
+export interface FetchOptions {
+  /** What the host program verified of the request's token. */
+  authInfo?: AuthInfo
+  /** The body, if it was parsed already. */
+  parsedBody?: unknown
+}
+
+/** Tells clients what changed, on the standalone stream of each session it concerns. */
+export interface Notifier {
+  /** `notifications/tools/list_changed` to every session. */
+  toolsChanged(): void
+  /** `notifications/prompts/list_changed` to every session. */
+  promptsChanged(): void
+  /** `notifications/resources/list_changed` to every session. */
+  resourcesChanged(): void
+  /** `notifications/resources/updated` to the sessions subscribed to the URI. */
+  resourceUpdated(uri: string): void
+}
+
+export interface SessionDirectory {
+  /** All sessions of the store. One that comes or goes meanwhile may be missed or seen. */
+  list(): AsyncIterable<SessionInfo>
+  /** Undefined: unknown, expired or deleted. */
+  get(id: string): Promise<SessionInfo | undefined>
+  /** Ends a session as its client's DELETE does; false if there was none. */
+  delete(id: string): Promise<boolean>
+}
+
+export interface SessionHandler {
+  /** This node's id; new at every start. */
+  readonly nodeId: string
+  /** Answers a web `Request`: Hono, Bun, Deno. */
+  fetch(request: Request, options?: FetchOptions): Promise<Response>
+  /**
+   * Answers a request of node:http, Express or Fastify. Reads verified auth from `req.auth`, as the SDKs do, and the body
+   * from `parsedBody`, else from `req.body` if a body parser left one there.
+   */
+  node(req: IncomingMessage & { auth?: AuthInfo | undefined }, res: ServerResponse, parsedBody?: unknown): Promise<void>
+  readonly notify: Notifier
+  readonly sessions: SessionDirectory
+  /** Sends new requests elsewhere (503), waits for running ones up to `timeout` ms (default 10,000), and closes open streams. */
+  drain(options?: { timeout?: number }): Promise<void>
+  /** Drops all live sessions, which go on in the backend, and closes the backend. */
+  close(): Promise<void>
+}
+
+/**
+ * An MCP endpoint over Streamable HTTP whose sessions survive restarts and can be served by any node.
+ *
+ * @param factory Builds the server instance of one session: for each new session, and again for each restore.
+ * @throws TypeError for an option that cannot be right; the message says what to write instead.
+ * @example
+ * const handler = createSessionHandler(() => buildServer(), { backend: sqlite({ file: 'sessions.db' }) })
+ * http.createServer(handler.node).listen(3000)
+ */
+export function createSessionHandler(factory: ServerFactory, options: SessionHandlerOptions = {}): SessionHandler {
+  if (typeof factory !== 'function') throw new TypeError('the first argument must be a function that builds a server')
+  const core = createCore(factory, options)
+  const endpoint = new Endpoint(core, options)
+  const { backend, node, sessions, streams } = core
+
+  const notifyAll = (method: string, params?: { uri: string }) => {
+    const text = JSON.stringify({ jsonrpc: '2.0', method, ...(params && { params }) })
+    for (const live of sessions.live()) {
+      const journal = live.record?.journal
+      if (journal?.initialized && (!params || journal.subscriptions.includes(params.uri))) live.sendStandalone(text)
+    }
+  }
+
+  return {
+    nodeId: node.id,
+
+    async fetch(request, { authInfo, parsedBody } = {}) {
+      const reply = new FetchHttpReply()
+      await endpoint.serve(new FetchHttpRequest(request, authInfo, parsedBody), reply)
+      return reply.response
+    },
+
+    async node(req: NodeRequest, res, parsedBody) {
+      // used as middleware, the third argument is Express's `next`
+      const body = parsedBody === undefined || typeof parsedBody === 'function' ? req.body : parsedBody
+      await endpoint.serve(new NodeHttpRequest(req, body), new NodeHttpReply(res))
+    },
+
+    notify: {
+      toolsChanged: () => notifyAll('notifications/tools/list_changed'),
+      promptsChanged: () => notifyAll('notifications/prompts/list_changed'),
+      resourcesChanged: () => notifyAll('notifications/resources/list_changed'),
+      resourceUpdated: (uri) => notifyAll('notifications/resources/updated', { uri }),
+    },
+
+    sessions: {
+      async *list() {
+        for await (const record of backend.sessions.list()) yield infoOf(record)
+      },
+      async get(id) {
+        const record = await backend.sessions.load(id)
+        return record && infoOf(record)
+      },
+      delete: (id) => sessions.delete(id),
+    },
+
+    async drain({ timeout = 10_000 } = {}) {
+      endpoint.draining = true
+      await sessions.settled(timeout)
+      streams.close()
+    },
+
+    async close() {
+      endpoint.draining = true
+      await sessions.close()
+      streams.close()
+      await backend.close()
+    },
+  }
+}

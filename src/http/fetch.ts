@@ -1,0 +1,141 @@
+/** Web `Request` in, web `Response` out: Hono, Bun, Deno, workers. */
+import type { AuthInfo } from '../options.js'
+import type { HttpReply, HttpRequest, ReplyHeaders, RequestInfo, Sink } from './message.js'
+import { DRAIN_PATIENCE } from './message.js'
+import { Refusal } from './refusal.js'
+
+export class FetchHttpRequest implements HttpRequest {
+  constructor(
+    readonly request: Request,
+    readonly authInfo: AuthInfo | undefined,
+    private readonly parsedBody: unknown,
+  ) {}
+
+  get method(): string {
+    return this.request.method
+  }
+
+  header(name: string): string | undefined {
+    return this.request.headers.get(name) ?? undefined
+  }
+
+  get requestInfo(): RequestInfo {
+    return { headers: Object.fromEntries(this.request.headers), url: new URL(this.request.url) }
+  }
+
+  async body(limit: number): Promise<unknown> {
+    if (this.parsedBody !== undefined) return this.parsedBody
+    if (Number(this.header('content-length')) > limit) throw new Refusal('tooLarge')
+    const decoder = new TextDecoder()
+    let size = 0
+    let text = ''
+    try {
+      for await (const chunk of this.request.body ?? []) {
+        size += chunk.byteLength
+        if (size > limit) throw new Refusal('tooLarge')
+        text += decoder.decode(chunk, { stream: true })
+      }
+      return JSON.parse(text + decoder.decode())
+    } catch (error) {
+      throw error instanceof Refusal ? error : new Refusal('notJson')
+    }
+  }
+}
+
+/** `response` resolves as soon as the status is known; a stream's body follows. */
+export class FetchHttpReply implements HttpReply {
+  readonly response: Promise<Response>
+  #respond!: (response: Response) => void
+  #listeners: (() => void)[] = []
+  #closed = false
+
+  constructor() {
+    this.response = new Promise((resolve) => {
+      this.#respond = resolve
+    })
+  }
+
+  send(status: number, headers: ReplyHeaders, body?: string): void {
+    this.#respond(new Response(body ?? null, { status, headers }))
+    this.#close()
+  }
+
+  stream(headers: ReplyHeaders): Sink {
+    const sink = new FetchSink(() => this.#close())
+    this.#respond(new Response(sink.body, { status: 200, headers }))
+    return sink
+  }
+
+  onclose(listener: () => void): void {
+    if (this.#closed) listener()
+    else this.#listeners.push(listener)
+  }
+
+  #close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    for (const listener of this.#listeners.splice(0)) listener()
+  }
+}
+
+const ENCODER = new TextEncoder()
+
+class FetchSink implements Sink {
+  readonly body: ReadableStream<Uint8Array>
+  #controller!: ReadableStreamDefaultController<Uint8Array>
+  #closed = false
+  #drained: ((drained: boolean) => void) | undefined
+
+  constructor(private readonly onclose: () => void) {
+    this.body = new ReadableStream<Uint8Array>(
+      {
+        start: (controller) => {
+          this.#controller = controller
+        },
+        // with nothing to be kept ahead, a pull means that all was read
+        pull: () => this.#drained?.(true),
+        cancel: () => this.#close(),
+      },
+      new ByteLengthQueuingStrategy({ highWaterMark: 0 }),
+    )
+  }
+
+  write(text: string): void {
+    if (!this.#closed) this.#controller.enqueue(ENCODER.encode(text))
+  }
+
+  end(): void {
+    if (this.#closed) return
+    this.#controller.close()
+    this.#close()
+  }
+
+  get buffered(): number {
+    return -(this.#controller.desiredSize ?? 0)
+  }
+
+  destroy(): void {
+    if (this.#closed) return
+    this.#controller.error(new Error('the reader was too slow'))
+    this.#close()
+  }
+
+  drained(): Promise<boolean> {
+    if (this.#closed) return Promise.resolve(false)
+    if (this.buffered === 0) return Promise.resolve(true)
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => this.#drained?.(false), DRAIN_PATIENCE)
+      this.#drained = (drained) => {
+        this.#drained = undefined
+        clearTimeout(timer)
+        resolve(drained)
+      }
+    })
+  }
+
+  #close(): void {
+    this.#closed = true
+    this.#drained?.(false)
+    this.onclose()
+  }
+}

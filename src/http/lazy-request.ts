@@ -1,0 +1,32 @@
+/**
+ * A web `Request` that is only built when something looks at it. Handlers of the v2 SDK line are handed one with each
+ * message, hardly any reads it, and building it costs more than the rest of a short call.
+ */
+export class LazyRequest {
+  #make: () => Request
+  #made: Request | undefined
+
+  constructor(make: () => Request) {
+    this.#make = make
+  }
+
+  static {
+    Object.setPrototypeOf(LazyRequest.prototype, Request.prototype)
+    for (const [name, property] of Object.entries(Object.getOwnPropertyDescriptors(Request.prototype))) {
+      if (name === 'constructor') continue
+      Object.defineProperty(LazyRequest.prototype, name, {
+        configurable: true,
+        enumerable: property.enumerable ?? false,
+        get(this: LazyRequest) {
+          this.#made ??= this.#make()
+          const value: unknown = Reflect.get(this.#made, name, this.#made)
+          return typeof value === 'function' ? value.bind(this.#made) : value
+        },
+      })
+    }
+  }
+}
+
+/** Declared as the `Request` it stands for. */
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: its accessors are those of Request, defined above
+export interface LazyRequest extends Request {}

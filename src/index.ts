@@ -1,0 +1,43 @@
+export type {
+  Backend,
+  EventBatch,
+  EventLog,
+  Journal,
+  MessageBus,
+  Retention,
+  SessionRecord,
+  SessionStore,
+  SetStateOutcome,
+  StateEntry,
+  StreamInfo,
+  StreamInit,
+  StreamSlice,
+} from './backend/backend.js'
+export { DEFAULT_RETENTION, TOMBSTONE_TTL } from './backend/backend.js'
+export {
+  createSessionHandler,
+  type FetchOptions,
+  type Notifier,
+  type SessionDirectory,
+  type SessionHandler,
+} from './handler.js'
+export type { JSONRPCMessage, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse, RequestId } from './jsonrpc.js'
+export type {
+  AuthInfo,
+  CloseReason,
+  FactoryContext,
+  MessageExtra,
+  RequestContext,
+  ResponseMode,
+  ServerFactory,
+  ServerInstance,
+  Session,
+  SessionHandlerOptions,
+  SessionHooks,
+  SessionInfo,
+  SessionOptions,
+  SessionState,
+  Transport,
+  WireOptions,
+} from './options.js'
+export { currentSession } from './session/current.js'

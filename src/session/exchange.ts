@@ -1,0 +1,143 @@
+/**
+ * One POST that carries requests, until each of them is answered: as JSON if the answers are the first thing that is
+ * produced and come quickly, else as a stream that outlives its connection.
+ */
+import type { HttpReply } from '../http/message.js'
+import { Refusal, refuse } from '../http/refusal.js'
+import type { JSONRPCRequest, JSONRPCResponse, RequestId } from '../jsonrpc.js'
+import type { ResponseMode } from '../options.js'
+import { newStreamId } from '../stream/event-id.js'
+import { SSE_HEADERS } from '../stream/sse.js'
+import type { StreamOwner, Streams } from '../stream/streams.js'
+import type { StreamWriter } from '../stream/writer.js'
+
+export interface ExchangeOptions {
+  streams: Streams
+  owner: StreamOwner
+  reply: HttpReply
+  /** Answered by an array. */
+  batch: boolean
+  responseMode: ResponseMode
+  upgradeAfter: number
+  /** The stream can no longer be written: nothing that is still running here will be heard. */
+  onlost(exchange: Exchange): void
+}
+
+export class Exchange {
+  readonly #options: ExchangeOptions
+  readonly #requests: readonly JSONRPCRequest[]
+  readonly #unanswered: Map<RequestId, JSONRPCRequest>
+  /** Answers of a batch that wait for the others. */
+  readonly #answers: string[] = []
+  #stream: { id: string; writer: StreamWriter } | undefined
+  #upgrade: NodeJS.Timeout | undefined
+  #done = false
+
+  constructor(requests: readonly JSONRPCRequest[], options: ExchangeOptions) {
+    this.#options = options
+    this.#requests = requests
+    this.#unanswered = new Map(requests.map((request) => [request.id, request]))
+    if (options.responseMode === 'sse') this.#open()
+    else if (options.responseMode === 'auto') this.#upgrade = setTimeout(() => this.#open(), options.upgradeAfter)
+  }
+
+  get unanswered(): IterableIterator<JSONRPCRequest> {
+    return this.#unanswered.values()
+  }
+
+  request(id: RequestId): JSONRPCRequest | undefined {
+    return this.#unanswered.get(id)
+  }
+
+  answer(id: RequestId, response: JSONRPCResponse): void {
+    if (!this.#unanswered.delete(id)) return
+    const text = JSON.stringify(response)
+    const last = this.#unanswered.size === 0
+    if (this.#stream) this.#stream.writer.push(text, last)
+    else this.#answers.push(text)
+    if (last) this.#finish()
+  }
+
+  /** Something the server sends on behalf of a request that is not its answer. False: this exchange takes no such thing. */
+  send(text: string): boolean {
+    if (this.#done || this.#options.responseMode === 'json') return false
+    this.#open().push(text)
+    return true
+  }
+
+  /** Ends the connection, not the stream: the client comes back for the rest. */
+  disconnect(): void {
+    if (this.#done || this.#options.responseMode === 'json') return
+    const { streams, owner } = this.#options
+    this.#open()
+      .open()
+      .then(() => {
+        if (this.#stream) streams.disconnect(owner.id, this.#stream.id)
+      })
+  }
+
+  /** A request was cancelled: it gets no answer (specification, basic/utilities/cancellation). */
+  cancel(id: RequestId): void {
+    if (!this.#unanswered.delete(id) || this.#unanswered.size > 0) return
+    if (this.#stream) this.#stream.writer.end()
+    this.#finish()
+  }
+
+  /** The session is over: nothing is answered any more. */
+  abandon(): void {
+    if (this.#done) return
+    this.#done = true
+    clearTimeout(this.#upgrade)
+    const { reply, streams, owner } = this.#options
+    if (this.#stream) streams.disconnect(owner.id, this.#stream.id)
+    else refuse(reply, new Refusal('sessionNotFound'), this.#requests[0]?.id, owner.id)
+  }
+
+  /** A request could not be completed for a reason of the wire table. */
+  refuse(refusal: Refusal, id: RequestId): void {
+    if (this.#done) return
+    if (this.#stream || this.#options.batch) {
+      this.answer(id, { jsonrpc: '2.0', id, error: { code: refusal.code, message: refusal.message } })
+      return
+    }
+    this.#unanswered.clear()
+    this.#done = true
+    clearTimeout(this.#upgrade)
+    refuse(this.#options.reply, refusal, id, this.#options.owner.id)
+  }
+
+  flushed(): Promise<void> {
+    return this.#stream?.writer.flushed() ?? Promise.resolve()
+  }
+
+  #finish(): void {
+    if (this.#done) return
+    this.#done = true
+    clearTimeout(this.#upgrade)
+    if (this.#stream) return
+    const { reply, owner, batch } = this.#options
+    if (this.#answers.length === 0) {
+      reply.stream({ ...SSE_HEADERS, 'mcp-session-id': owner.id }).end()
+      return
+    }
+    const body = batch ? `[${this.#answers.join()}]` : this.#answers[0]
+    reply.send(200, { 'content-type': 'application/json', 'mcp-session-id': owner.id }, body)
+  }
+
+  #open(): StreamWriter {
+    if (this.#stream) return this.#stream.writer
+    clearTimeout(this.#upgrade)
+    const { streams, owner, reply } = this.#options
+    const id = newStreamId()
+    const writer = streams.writer(owner, id, { requests: this.#requests }, () => {
+      if (this.#done) return
+      this.#done = true
+      this.#options.onlost(this)
+    })
+    this.#stream = { id, writer }
+    streams.begin(owner, id, reply)
+    if (this.#answers.length === 0) void writer.open()
+    for (const answer of this.#answers.splice(0)) writer.push(answer)
+    return writer
+  }
+}
