@@ -1,0 +1,104 @@
+import type Database from 'better-sqlite3'
+
+/** Marks the file as ours ('ROAM'), so that a wrong path does not put our tables into somebody's database. */
+const APPLICATION_ID = 0x524f414d
+
+/**
+ * One entry for each version of the schema, applied in order; `PRAGMA user_version` says how many a file has had.
+ * Only ever append. All times are milliseconds since the epoch.
+ */
+const MIGRATIONS = [
+  `
+  CREATE TABLE sessions (
+    n INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    revision INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    record TEXT NOT NULL
+  );
+  CREATE INDEX sessions_expiry ON sessions (expires_at);
+
+  -- AUTOINCREMENT: a value that is removed and set again never gets a revision that it had before.
+  CREATE TABLE state (
+    revision INTEGER PRIMARY KEY AUTOINCREMENT,
+    session INTEGER NOT NULL REFERENCES sessions (n) ON DELETE CASCADE,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    UNIQUE (session, key)
+  );
+
+  CREATE TABLE tombstones (
+    id TEXT PRIMARY KEY,
+    expires_at INTEGER NOT NULL
+  ) WITHOUT ROWID;
+  CREATE INDEX tombstones_expiry ON tombstones (expires_at);
+
+  CREATE TABLE streams (
+    n INTEGER PRIMARY KEY,
+    session TEXT NOT NULL,
+    stream TEXT NOT NULL,
+    expires_at INTEGER NOT NULL,
+    writer TEXT,
+    reader TEXT,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    batches INTEGER NOT NULL,
+    ended INTEGER NOT NULL,
+    head TEXT NOT NULL,
+    UNIQUE (session, stream)
+  );
+  CREATE INDEX streams_expiry ON streams (expires_at);
+
+  CREATE TABLE events (
+    stream INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    data TEXT NOT NULL,
+    PRIMARY KEY (stream, position)
+  ) WITHOUT ROWID;
+
+  -- The recent batches of each stream; not a column of events, because those of a batch may have been trimmed.
+  CREATE TABLE batches (
+    stream INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    last INTEGER NOT NULL,
+    PRIMARY KEY (stream, n)
+  ) WITHOUT ROWID;
+
+  -- AUTOINCREMENT: readers go by id, so an id must not come back after the newest message was swept.
+  CREATE TABLE messages (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    published_at INTEGER NOT NULL,
+    topic TEXT NOT NULL,
+    message TEXT NOT NULL
+  );
+
+  CREATE TABLE nodes (
+    id TEXT PRIMARY KEY,
+    expires_at INTEGER NOT NULL
+  ) WITHOUT ROWID;
+  `,
+]
+
+/** Brings the file to the newest version; of several processes that open it at once, one does the work. */
+export function migrate(db: Database.Database): void {
+  if (versionOf(db) === MIGRATIONS.length) return
+  // Immediate: the version is read again under the write lock, which is what makes the others wait and then find it done.
+  db.transaction(() => {
+    for (const migration of MIGRATIONS.slice(versionOf(db))) db.exec(migration)
+    db.pragma(`application_id = ${APPLICATION_ID}`)
+    db.pragma(`user_version = ${MIGRATIONS.length}`)
+  }).immediate()
+}
+
+function versionOf(db: Database.Database): number {
+  const version = Number(db.pragma('user_version', { simple: true }))
+  const application = Number(db.pragma('application_id', { simple: true }))
+  const isEmpty = version === 0 && application === 0 && db.prepare('SELECT 1 FROM sqlite_master').get() === undefined
+  if (!isEmpty && application !== APPLICATION_ID)
+    throw new Error('The file is a SQLite database, but not one of mcp-roam.')
+  if (version > MIGRATIONS.length) throw new Error('The database was written by a newer version of mcp-roam.')
+  return version
+}

@@ -1,0 +1,112 @@
+import type Database from 'better-sqlite3'
+import { type SessionRecord, type SetStateOutcome, type StateEntry, TOMBSTONE_TTL } from '../backend.js'
+
+/** Records that `list` fetches at a time. */
+const PAGE = 100
+
+interface Page {
+  records: SessionRecord[]
+  /** To go on after; undefined: that was all. */
+  next: number | undefined
+}
+
+/** The session store's statements on one connection, synchronous; each call is one transaction. */
+export function prepareSessions(db: Database.Database, now: () => number) {
+  const isDeleted = db.prepare<[string, number], 1>('SELECT 1 FROM tombstones WHERE id = ? AND expires_at > ?').pluck()
+  const bury = db.prepare<[string, number]>('INSERT OR REPLACE INTO tombstones (id, expires_at) VALUES (?, ?)')
+  const removeExpired = db.prepare<[string, number]>('DELETE FROM sessions WHERE id = ? AND expires_at <= ?')
+  const insert = db.prepare<[string, number, number, string]>(
+    'INSERT INTO sessions (id, revision, expires_at, record) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING',
+  )
+  const select = db
+    .prepare<[string, number], string>('SELECT record FROM sessions WHERE id = ? AND expires_at > ?')
+    .pluck()
+  const update = db.prepare<[number, number, string, string, number, number]>(
+    'UPDATE sessions SET revision = ?, expires_at = ?, record = ? WHERE id = ? AND revision = ? AND expires_at > ?',
+  )
+  const touch = db.prepare<[number, string, number]>(
+    'UPDATE sessions SET expires_at = ? WHERE id = ? AND expires_at > ?',
+  )
+  const remove = db
+    .prepare<[string, number], 0 | 1>('DELETE FROM sessions WHERE id = ? RETURNING expires_at > ?')
+    .pluck()
+  const newest = db.prepare<[], number | null>('SELECT max(n) FROM sessions').pluck()
+  const page = db.prepare<[number, number, number], { n: number; record: string }>(
+    `SELECT n, record FROM sessions WHERE n > ? AND n <= ? AND expires_at > ? ORDER BY n LIMIT ${PAGE}`,
+  )
+
+  const find = db.prepare<[string, number], number>('SELECT n FROM sessions WHERE id = ? AND expires_at > ?').pluck()
+  const selectState = db.prepare<[string, string, number], StateEntry>(
+    `SELECT value, state.revision FROM state JOIN sessions ON sessions.n = state.session
+     WHERE sessions.id = ? AND key = ? AND expires_at > ?`,
+  )
+  const stateRevision = db
+    .prepare<[number, string], number>('SELECT revision FROM state WHERE session = ? AND key = ?')
+    .pluck()
+  const replaceState = db.prepare<[number, string, string]>(
+    'INSERT OR REPLACE INTO state (session, key, value) VALUES (?, ?, ?)',
+  )
+  const removeState = db.prepare<[number, string]>('DELETE FROM state WHERE session = ? AND key = ?')
+
+  return {
+    create: db.transaction((record: SessionRecord, ttl: number): boolean => {
+      const time = now()
+      if (isDeleted.get(record.id, time)) return false
+      removeExpired.run(record.id, time)
+      return insert.run(record.id, record.revision, time + ttl, JSON.stringify(record)).changes === 1
+    }).immediate,
+
+    load(id: string): SessionRecord | undefined {
+      const text = select.get(id, now())
+      return text === undefined ? undefined : parse(text)
+    },
+
+    update(record: SessionRecord, ttl: number): boolean {
+      const time = now()
+      const { id, revision } = record
+      return update.run(revision, time + ttl, JSON.stringify(record), id, revision - 1, time).changes === 1
+    },
+
+    touch(id: string, ttl: number): boolean {
+      const time = now()
+      return touch.run(time + ttl, id, time).changes === 1
+    },
+
+    delete: db.transaction((id: string): boolean => {
+      const time = now()
+      bury.run(id, time + TOMBSTONE_TTL)
+      return remove.get(id, time) === 1
+    }).immediate,
+
+    /** Where to stop listing: records made after it began must not keep it going forever. */
+    newest: (): number => newest.get() ?? 0,
+
+    /** By primary key and not by an open cursor, so that no read transaction lasts while the consumer awaits. */
+    page(after: number, upTo: number): Page {
+      const rows = page.all(after, upTo, now())
+      return { records: rows.map((row) => parse(row.record)), next: rows.length < PAGE ? undefined : rows.at(-1)?.n }
+    },
+
+    getState: (id: string, key: string): StateEntry | undefined => selectState.get(id, key, now()),
+
+    setState: db.transaction(
+      (id: string, key: string, value: string | undefined, expected?: number): SetStateOutcome => {
+        const session = find.get(id, now())
+        if (session === undefined) return 'gone'
+        if (expected !== undefined && (stateRevision.get(session, key) ?? 0) !== expected) return 'conflict'
+        if (value === undefined) removeState.run(session, key)
+        else replaceState.run(session, key, value)
+        return 'ok'
+      },
+    ).immediate,
+  }
+}
+
+function parse(text: string): SessionRecord {
+  try {
+    return JSON.parse(text)
+  } catch {
+    // The parser's own message quotes the text, which is session data.
+    throw new Error('A session record in the database is not JSON.')
+  }
+}
