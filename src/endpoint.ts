@@ -30,6 +30,8 @@ export class Endpoint {
   constructor(
     private readonly core: Core,
     private readonly options: WireOptions,
+    /** For an endpoint that serves a single session: its id, once it has one. */
+    private readonly only?: () => string | undefined,
   ) {
     this.#guard = guard(options)
     this.#maxBodySize = options.maxBodySize ?? DEFAULT_MAX_BODY_SIZE
@@ -78,6 +80,7 @@ export class Endpoint {
   }
 
   async #initialize(message: JSONRPCRequest, request: HttpRequest, reply: HttpReply): Promise<void> {
+    if (this.only?.() !== undefined) throw new Refusal('alreadyInitialized')
     const stale = request.header('mcp-session-id')
     if (stale !== undefined && (await this.core.sessions.owns(stale, request))) throw new Refusal('alreadyInitialized')
     const { response, live } = await this.core.sessions.create(message, request)
@@ -101,14 +104,14 @@ export class Endpoint {
 
   async #delete(request: HttpRequest, reply: HttpReply): Promise<void> {
     checkProtocolVersion(request, SESSION_PROTOCOL_VERSIONS)
-    const id = sessionIdOf(request)
+    const id = this.#sessionIdOf(request)
     await this.core.sessions.remove(id, request)
     reply.send(200, { 'mcp-session-id': id })
   }
 
   /** The live session that the request names; it may be used until the next `await`. */
   async #find(request: HttpRequest): Promise<LiveSession> {
-    const id = sessionIdOf(request)
+    const id = this.#sessionIdOf(request)
     const version = request.header('mcp-protocol-version')
     for (;;) {
       const live = await this.core.sessions.find(id, request)
@@ -117,6 +120,13 @@ export class Endpoint {
       if (version !== live.protocolVersion) checkProtocolVersion(request, SESSION_PROTOCOL_VERSIONS)
       return live
     }
+  }
+
+  #sessionIdOf(request: HttpRequest): string {
+    const id = request.header('mcp-session-id')
+    if (id === undefined || id === '') throw new Refusal('noSessionId')
+    if (this.only && this.only() !== id) throw new Refusal(this.only() ? 'sessionNotFound' : 'notInitialized')
+    return id
   }
 
   #refuse(error: unknown, id: RequestId | undefined, request: HttpRequest, reply: HttpReply): void {
@@ -129,12 +139,6 @@ export class Endpoint {
     const known = error instanceof Refusal && error.status !== 404
     refuse(reply, error, id, known ? request.header('mcp-session-id') : undefined)
   }
-}
-
-function sessionIdOf(request: HttpRequest): string {
-  const id = request.header('mcp-session-id')
-  if (id === undefined || id === '') throw new Refusal('noSessionId')
-  return id
 }
 
 /** The id that an error should echo. */

@@ -41,3 +41,4 @@ export type {
   WireOptions,
 } from './options.js'
 export { currentSession } from './session/current.js'
+export { SessionTransport, type SessionTransportOptions } from './transport.js'

@@ -2,7 +2,12 @@
  * A web `Request` that is only built when something looks at it. Handlers of the v2 SDK line are handed one with each
  * message, hardly any reads it, and building it costs more than the rest of a short call.
  */
-export class LazyRequest {
+export function lazyRequest(make: () => Request): Request {
+  // its accessors are those of Request, taken from Request.prototype below
+  return new LazyRequest(make) as unknown as Request
+}
+
+class LazyRequest {
   #make: () => Request
   #made: Request | undefined
 
@@ -26,7 +31,3 @@ export class LazyRequest {
     }
   }
 }
-
-/** Declared as the `Request` it stands for. */
-// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: its accessors are those of Request, defined above
-export interface LazyRequest extends Request {}

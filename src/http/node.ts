@@ -1,7 +1,7 @@
 /** node:http, and what is built on it (Express, Fastify): straight to its request and response. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AuthInfo } from '../options.js'
-import { LazyRequest } from './lazy-request.js'
+import { lazyRequest } from './lazy-request.js'
 import type { HttpReply, HttpRequest, ReplyHeaders, RequestInfo, Sink } from './message.js'
 import { DRAIN_PATIENCE } from './message.js'
 import { Refusal } from './refusal.js'
@@ -33,7 +33,7 @@ export class NodeHttpRequest implements HttpRequest {
   }
 
   get request(): Request {
-    return new LazyRequest(() => {
+    return lazyRequest(() => {
       const { req } = this
       const headers = new Headers()
       for (let i = 0; i < req.rawHeaders.length; i += 2) {

@@ -15,6 +15,7 @@ const TABLE = {
   tooLarge: [413, -32000, 'Payload Too Large'],
   protocolVersion: [400, -32000, 'Bad Request: unsupported MCP-Protocol-Version'],
   noSessionId: [400, -32000, 'Bad Request: the Mcp-Session-Id header is required; only initialize goes without'],
+  notInitialized: [400, -32000, 'Bad Request: the server is not initialized'],
   sessionNotFound: [404, -32001, 'Session not found'],
   lastEventId: [400, -32000, 'Bad Request: no stream of this session goes on from this Last-Event-ID'],
   notAwaited: [400, -32000, 'Bad Request: nothing waits for this response'],

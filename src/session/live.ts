@@ -16,7 +16,7 @@ import {
   type JSONRPCResponse,
   type RequestId,
 } from '../jsonrpc.js'
-import type { MessageExtra, ResponseMode, ServerInstance, Session, Transport } from '../options.js'
+import type { MessageExtra, ResponseMode, ServerInstance, Transport } from '../options.js'
 import { STANDALONE } from '../stream/event-id.js'
 import type { StreamOwner, Streams } from '../stream/streams.js'
 import type { StreamWriter } from '../stream/writer.js'
@@ -24,6 +24,7 @@ import { runInSession } from './current.js'
 import { Exchange } from './exchange.js'
 import { isStateBearing, journalled, replay } from './journal.js'
 import { OutgoingRequests } from './outgoing.js'
+import type { SessionView } from './view.js'
 
 /** How long a new instance may take to answer one replayed message, in ms. */
 const REPLAY_TIMEOUT = 60_000
@@ -71,7 +72,7 @@ export class LiveSession implements Transport {
   constructor(
     private readonly host: LiveSessionHost,
     readonly id: string,
-    private readonly view: Session,
+    readonly view: SessionView,
   ) {
     this.sessionId = id
     this.#outgoing = new OutgoingRequests(host.node.id)

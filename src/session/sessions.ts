@@ -48,8 +48,8 @@ interface Opening {
 interface Resident {
   live: LiveSession
   leave: () => void
-  /** The principal that was last found to be the session's. */
-  principal: string | undefined
+  /** The principal that was last found to be the session's; null: none was yet. */
+  principal: string | undefined | null
   /** On its way to being compared with the store. */
   checking?: Promise<void>
 }
@@ -173,6 +173,11 @@ export class Sessions {
     }
   }
 
+  /** Makes a session live before a request asks for it. Whom it belongs to is left for the requests to prove. */
+  async restore(id: string, request: HttpRequest): Promise<void> {
+    if (!this.#residents.has(id)) await this.#open(id, null, request)
+  }
+
   /** Whether the session exists and is the request's; without making it live. */
   async owns(id: string, request: HttpRequest): Promise<boolean> {
     return (await this.#owned(id, request)) !== undefined
@@ -244,7 +249,7 @@ export class Sessions {
     return existed
   }
 
-  async #open(id: string, owner: string | undefined, request: HttpRequest): Promise<LiveSession> {
+  async #open(id: string, owner: string | undefined | null, request: HttpRequest): Promise<LiveSession> {
     if (!isSessionId(id)) throw new Refusal('sessionNotFound')
     let opening = this.#opening.get(id)
     if (!opening) {
@@ -257,7 +262,8 @@ export class Sessions {
       opening.loading.then(() => setImmediate(forget), forget)
     }
     const record = await opening.loading
-    if (!record || !samePrincipal(id, record.principal, owner)) throw new Refusal('sessionNotFound')
+    if (!record) throw new Refusal('sessionNotFound')
+    if (owner !== null && !samePrincipal(id, record.principal, owner)) throw new Refusal('sessionNotFound')
     if (!opening.restoring) {
       const started = opening
       opening.restoring = this.#restore(record, owner, request, started).finally(() => {
@@ -269,7 +275,7 @@ export class Sessions {
 
   async #restore(
     loaded: SessionRecord,
-    principal: string | undefined,
+    principal: string | undefined | null,
     request: HttpRequest,
     opening: Opening,
   ): Promise<LiveSession> {
@@ -278,7 +284,7 @@ export class Sessions {
     if (!(await this.#mayRestore(loaded, request))) throw new Refusal('sessionNotFound')
     // From here on a change made elsewhere is heard; one made since the record was loaded is seen by loading it again.
     const leave = await this.#join(id)
-    const view = new SessionView(sessions, id, true, principal, loaded)
+    const view = new SessionView(sessions, id, true, principal ?? undefined, loaded)
     const live = new LiveSession(this.#host, id, view)
     try {
       const record = await sessions.load(id)
@@ -404,9 +410,14 @@ export class Sessions {
 
 export const DEFAULT_SESSION_ID_GENERATOR: () => string = randomUUID
 
+/** Hashes only what was not compared just before. */
 function isOwner(resident: Resident, principal: string | undefined): boolean {
   if (principal === resident.principal) return true
-  return samePrincipal(resident.live.id, resident.live.record?.principal ?? null, principal)
+  const { id, record, view } = resident.live
+  if (!record || !samePrincipal(id, record.principal, principal)) return false
+  resident.principal = principal
+  view.principal = principal
+  return true
 }
 
 function contextOf(request: HttpRequest): RequestContext {

@@ -25,7 +25,8 @@ export class SessionView implements Session {
     store: SessionStore,
     readonly id: string,
     readonly restored: boolean,
-    readonly principal: string | undefined,
+    /** Set once a request has proved it. */
+    public principal: string | undefined,
     private readonly begin: Pick<SessionRecord, 'createdAt' | 'protocolVersion' | 'journal'>,
   ) {
     this.state = new StoredState(store, id)

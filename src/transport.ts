@@ -1,0 +1,174 @@
+/** The transport by itself, for people who keep their own routes and their own map of transports. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type Core, createCore } from './core.js'
+import { Endpoint } from './endpoint.js'
+import type { FetchOptions } from './handler.js'
+import { FetchHttpReply, FetchHttpRequest } from './http/fetch.js'
+import type { HttpReply, HttpRequest } from './http/message.js'
+import { NodeHttpReply, NodeHttpRequest, type NodeRequest } from './http/node.js'
+import { Refusal } from './http/refusal.js'
+import type { JSONRPCMessage, RequestId } from './jsonrpc.js'
+import type { AuthInfo, MessageExtra, ServerInstance, SessionOptions, Transport, WireOptions } from './options.js'
+
+export interface SessionTransportOptions extends SessionOptions, WireOptions {
+  /** An existing session that this transport goes on with; the same as calling {@link SessionTransport.hydrate}. */
+  sessionId?: string
+  /** A client has initialized this session: its record is stored, its id not yet given out. */
+  onsessioninitialized?(sessionId: string): void | Promise<void>
+  /** The client has ended this session by DELETE. */
+  onsessionclosed?(sessionId: string): void | Promise<void>
+}
+
+/**
+ * Stands where the SDK's `StreamableHTTPServerTransport` (v1), `NodeStreamableHTTPServerTransport` or
+ * `WebStandardStreamableHTTPServerTransport` (v2) stood: one session, connected to one server. What it adds is that the
+ * session is kept in the backend, and that a new transport can go on with it.
+ *
+ * @example
+ * const transport = new SessionTransport({ backend, sessionId: req.headers['mcp-session-id'] })
+ * await buildServer().connect(transport)
+ * await transport.handleRequest(req, res, req.body) // as if the process had never ended; 404 if the session is gone
+ */
+export class SessionTransport implements Transport {
+  onclose?: (() => void) | undefined
+  onerror?: ((error: Error) => void) | undefined
+  onmessage?: ((message: JSONRPCMessage, extra?: MessageExtra) => void) | undefined
+
+  readonly #core: Core
+  readonly #endpoint: Endpoint
+  #sessionId: string | undefined
+  #inner: Transport | undefined
+  #started = false
+  #gone = false
+  #closed = false
+
+  constructor(options: SessionTransportOptions = {}) {
+    const { onsessioninitialized, onsessionclosed } = options
+    this.#sessionId = options.sessionId
+    this.#core = createCore(() => this.#connection(), {
+      ...options,
+      // whoever made the transport decides how long it lives
+      liveIdle: Number.POSITIVE_INFINITY,
+      onerror: (error) => {
+        options.onerror?.(error)
+        this.onerror?.(error)
+      },
+      onSessionInitialized: async ({ id }) => {
+        this.#sessionId = id
+        await onsessioninitialized?.(id)
+      },
+      onSessionClosed: async ({ id }) => {
+        await onsessionclosed?.(id)
+      },
+    })
+    this.#endpoint = new Endpoint(this.#core, options, () => this.#sessionId)
+  }
+
+  /** The session's id; undefined before `initialize`. */
+  get sessionId(): string | undefined {
+    return this.#sessionId
+  }
+
+  /**
+   * Goes on with an existing session, before or after `connect`: requests must name it, answers carry it, and the server
+   * is told what its predecessor was told. If there is no such session, requests are answered 404; if the backend is away, 503.
+   *
+   * @throws Error if this transport has a session already.
+   */
+  async hydrate(sessionId: string): Promise<void> {
+    if (this.#sessionId !== undefined && this.#sessionId !== sessionId) {
+      throw new Error(`this transport already serves session ${this.#sessionId}; use a new one for ${sessionId}`)
+    }
+    this.#sessionId = sessionId
+    if (this.#started) await this.#restore(sessionId)
+  }
+
+  /** Called by the server's `connect`. */
+  async start(): Promise<void> {
+    if (this.#started) throw new Error('the transport was started already')
+    this.#started = true
+    if (this.#sessionId !== undefined) await this.#restore(this.#sessionId)
+  }
+
+  /** Called by the server. */
+  async send(message: JSONRPCMessage, options?: { relatedRequestId?: RequestId | undefined }): Promise<void> {
+    if (!this.#inner) throw new Error('the transport has no session')
+    await this.#inner.send(message, options)
+  }
+
+  /** Ends the transport; the session goes on in the backend. */
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    await this.#core.sessions.close()
+    if (this.#sessionId !== undefined) this.#core.streams.disconnectAll(this.#sessionId)
+    this.onclose?.()
+  }
+
+  /** Answers a request of node:http or Express; `parsedBody` as the SDK's transport takes it. */
+  handleRequest(
+    req: IncomingMessage & { auth?: AuthInfo | undefined },
+    res: ServerResponse,
+    parsedBody?: unknown,
+  ): Promise<void>
+  /** Answers a web `Request`. */
+  handleRequest(request: Request, options?: FetchOptions): Promise<Response>
+  async handleRequest(
+    request: NodeRequest | Request,
+    second?: ServerResponse | FetchOptions,
+    parsedBody?: unknown,
+  ): Promise<unknown> {
+    if (request instanceof Request) {
+      const { authInfo, parsedBody: body } = (second ?? {}) as FetchOptions
+      const reply = new FetchHttpReply()
+      await this.#serve(new FetchHttpRequest(request, authInfo, body), reply)
+      return reply.response
+    }
+    const body = parsedBody ?? request.body
+    await this.#serve(new NodeHttpRequest(request, body), new NodeHttpReply(second as ServerResponse))
+    return undefined
+  }
+
+  /** The server that was connected to this transport, as the instance that serves the session. */
+  #connection(): ServerInstance {
+    if (!this.#started || this.#closed) throw new Error('the transport is not connected to a server')
+    if (this.#inner) throw new Error('the server of this transport has served its session already')
+    return {
+      connect: async (inner) => {
+        this.#inner = inner
+        inner.onmessage = (message, extra) => this.onmessage?.(message, extra)
+        await inner.start()
+      },
+      close: () => this.close(),
+    }
+  }
+
+  async #serve(request: HttpRequest, reply: HttpReply): Promise<void> {
+    await this.#endpoint.serve(request, reply)
+    // there will never be anything to serve: whoever keeps this transport learns by its onclose
+    if (this.#gone) await this.close()
+  }
+
+  async #restore(sessionId: string): Promise<void> {
+    try {
+      await this.#core.sessions.restore(sessionId, HYDRATION)
+    } catch (error) {
+      // each request is answered what is wrong, by the wire table
+      this.#gone = error instanceof Refusal && error.reason === 'sessionNotFound'
+    }
+  }
+}
+
+/** Stands for the request where a session is restored before one came. */
+const HYDRATION: HttpRequest = {
+  method: 'GET',
+  authInfo: undefined,
+  header: () => undefined,
+  body: async () => undefined,
+  get requestInfo() {
+    return { headers: {}, url: new URL('http://localhost/') }
+  },
+  get request() {
+    return new Request('http://localhost/')
+  },
+}
