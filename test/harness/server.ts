@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { SessionHandlerOptions } from '../../src/options.js'
-import type { Ready } from '../fixtures/serve.js'
+import type { Ready, Stats } from '../fixtures/serve.js'
 import { within } from './within.js'
 
 export type Sdk = 'v1' | 'v2'
@@ -63,6 +63,16 @@ export class TestServer {
       child.kill('SIGKILL')
       throw new Error(`${error}\n${this.log}`)
     }
+  }
+
+  /** How many server instances it has built in this life. */
+  async stats(): Promise<Stats> {
+    return (await (await fetch(new URL('/stats', this.url))).json()) as Stats
+  }
+
+  /** The host program says that a resource was updated. */
+  async notify(uri: string): Promise<void> {
+    await fetch(new URL(`/notify?uri=${encodeURIComponent(uri)}`, this.url), { method: 'POST' })
   }
 
   /** SIGKILL; resolves when it is dead. */
