@@ -29,8 +29,6 @@ export interface StdioServerOptions {
 export interface StdioServer extends ServerInstance {
   /** Process id of the child while it runs. */
   readonly pid: number | undefined
-  /** Ends the child at once, for a process that is about to end itself. */
-  kill(): void
 }
 
 /** More than any message should be, and less than the longest string of the JavaScript engine. */
@@ -49,10 +47,18 @@ const LAST_WORDS = 500
  *
  * `connect` resolves when the process has started, and rejects if it cannot be. When the process ends by itself, the
  * transport is closed. When the transport is closed, the process is ended the way the SDK's stdio client does it: its
- * stdin ends, then SIGTERM, then SIGKILL; `close` resolves when it is gone.
+ * stdin ends, then SIGTERM, then SIGKILL; `close` resolves when it is gone. What still runs when this process exits is
+ * killed.
  */
 export function stdioServer(options: StdioServerOptions): StdioServer {
   return new ChildServer(options)
+}
+
+/** Killed when this process exits without having closed them: not every server ends when its stdin does. */
+const running = new Set<Child>()
+
+function killRunning(): void {
+  for (const child of running) signal(child, 'SIGKILL')
 }
 
 type Child = ChildProcessByStdio<Writable, Readable, Readable>
@@ -95,12 +101,9 @@ class ChildServer implements StdioServer {
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.#close()
+    // Not at once: closing the transport leads back here.
+    this.#closing ??= Promise.resolve().then(() => this.#close())
     return this.#closing
-  }
-
-  kill(): void {
-    if (this.#child) signal(this.#child, 'SIGKILL')
   }
 
   async #spawn(): Promise<Child> {
@@ -117,6 +120,7 @@ class ChildServer implements StdioServer {
         detached: process.platform !== 'win32',
       })
       await once(child, 'spawn')
+      keep(child)
       return child
     } catch (error) {
       throw spawnFailure(command, cwd, error as NodeJS.ErrnoException)
@@ -224,6 +228,15 @@ function parse(line: string): JSONRPCMessage[] | undefined {
   }
   const values: unknown[] = Array.isArray(value) ? value : [value]
   return values.length > 0 && values.every(isMessage) ? values : undefined
+}
+
+function keep(child: Child): void {
+  if (running.size === 0) process.on('exit', killRunning)
+  running.add(child)
+  child.once('exit', () => {
+    running.delete(child)
+    if (running.size === 0) process.off('exit', killRunning)
+  })
 }
 
 function isRunning(child: Child): boolean {

@@ -11,7 +11,6 @@ const child = (name: string) => fileURLToPath(new URL(`children/${name}.js`, imp
 
 const servers: StdioServer[] = []
 afterEach(async () => {
-  for (const server of servers) server.kill()
   await Promise.all(servers.splice(0).map((server) => server.close()))
 })
 
@@ -21,6 +20,7 @@ function puppet(traits: string[] = [], options: Partial<StdioServerOptions> = {}
   const server = stdioServer({
     command: process.execPath,
     args: [child('puppet'), ...traits],
+    grace: 1_000,
     onstderr: (line) => lines.push(line),
     onerror: (error) => errors.push(error.message),
     ...options,

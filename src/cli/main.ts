@@ -1,0 +1,101 @@
+#!/usr/bin/env node
+/** The `mcp-roam` command: reads the command line, and turns what goes wrong into one line and an exit code. */
+import { readFileSync } from 'node:fs'
+import { Command, CommanderError, InvalidArgumentError } from 'commander'
+import { Failure } from './failure.js'
+import { serve } from './serve.js'
+
+interface ServeFlags {
+  port: number
+  host: string
+  path: string
+  backend?: string
+  env: Record<string, string>
+  allowedHost: string[]
+  allowedOrigin: string[]
+}
+
+function program(): Command {
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    version: string
+  }
+  const program = new Command('mcp-roam')
+    .description('MCP sessions that survive restarts and can be served by any node.')
+    .version(version)
+    .enablePositionalOptions()
+    .exitOverride()
+  program
+    .command('serve')
+    .description('Serves a stdio MCP server over Streamable HTTP. Each session gets a process of its own.')
+    .usage('[options] -- <command> [args...]')
+    .argument('<command>', 'the stdio server, looked up in PATH; no shell is involved')
+    .argument('[args...]', 'its arguments')
+    .option('--port <number>', 'port to listen on; 0: any free one', parsePort, 3000)
+    .option('--host <address>', 'address to listen on', '127.0.0.1')
+    .option('--path <path>', 'path of the MCP endpoint', parsePath, '/mcp')
+    .option('--backend <url>', 'where sessions live: sqlite:<file> or memory: (default: a SQLite file of this command)')
+    .option('--env <KEY[=VALUE]>', 'give the server a variable, with a value or from this environment', addVariable, {})
+    .option('--allowed-host <name>', 'accept requests addressed to this name, too', collect, [])
+    .option('--allowed-origin <origin>', 'accept requests from web pages of this origin, too', collect, [])
+    .passThroughOptions()
+    .addHelpText('after', SERVE_HELP)
+    .action(async (command: string, args: string[], flags: ServeFlags) => {
+      const { allowedHost: allowedHosts, allowedOrigin: allowedOrigins, ...rest } = flags
+      await serve({ ...rest, allowedHosts, allowedOrigins, command, args }, (line) => process.stderr.write(`${line}\n`))
+    })
+  return program
+}
+
+const SERVE_HELP = `
+The server sees HOME, LOGNAME, PATH, SHELL, TERM and USER of this environment, and what --env gives it.
+
+On a loopback address only requests addressed to localhost are accepted, and of web pages only those of localhost.
+On other addresses web pages must be named with --allowed-origin, and names are checked if --allowed-host is given.
+There is no authentication: put a proxy that authenticates in front of any address that others can reach.
+
+Example:
+  mcp-roam serve -- npx -y @modelcontextprotocol/server-everything`
+
+function parsePort(text: string): number {
+  const port = Number(text)
+  if (!/^\d+$/.test(text) || port > 65_535) throw new InvalidArgumentError('It must be a number from 0 to 65535.')
+  return port
+}
+
+function parsePath(text: string): string {
+  if (!/^\/[^\s?#]*$/.test(text)) throw new InvalidArgumentError('It must begin with a slash, e.g. /mcp.')
+  if (text === '/healthz') throw new InvalidArgumentError('That path tells whether this process is well.')
+  return text
+}
+
+function addVariable(text: string, env: Record<string, string>): Record<string, string> {
+  const equals = text.indexOf('=')
+  const name = equals < 0 ? text : text.slice(0, equals)
+  const value = equals < 0 ? process.env[name] : text.slice(equals + 1)
+  if (name === '') throw new InvalidArgumentError('It must begin with a name.')
+  if (value === undefined)
+    throw new InvalidArgumentError('That variable is not set here; give it a value with KEY=VALUE.')
+  return { ...env, [name]: value }
+}
+
+function collect(text: string, all: string[]): string[] {
+  return [...all, text]
+}
+
+/** Exit codes: 0, 1 (it could not be done), 2 (the command line is wrong). */
+async function run(): Promise<number> {
+  try {
+    await program().parseAsync()
+    return 0
+  } catch (error) {
+    // Commander has said it all already.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
+    if (!(error instanceof Failure)) throw error
+    process.stderr.write(`mcp-roam: ${error.message}\n`)
+    return error.exitCode
+  }
+}
+
+// Whoever read our log may leave; that is no reason to stop serving.
+process.stderr.on('error', () => {})
+process.exit(await run())
