@@ -161,8 +161,8 @@ function parse(stored: StoredSession | undefined): SessionRecord | undefined {
   return stored && JSON.parse(stored.record)
 }
 
-/** Batch ids remembered of one stream: far more than a writer has under way at a time. */
-const RECENT_BATCHES = 64
+/** Batch ids remembered of one stream: as many batches of others may come between a batch and its repetition. */
+const RECENT_BATCHES = 1000
 
 interface StoredStream extends StreamInfo {
   /** From position `first` on. */

@@ -12,12 +12,13 @@ import {
   PROPERTY_NAMES,
   randomId,
   randomText,
-  SHORT,
+  timedCasesOf,
 } from './kit.js'
 
 /** The contract of `MessageBus`. */
 export function messageBusContract(make: Make): ContractCase[] {
   const it = casesOf(make)
+  const timed = timedCasesOf(make)
   return [
     it('a message reaches every subscriber of its topic on every node, the sender included', async ({ a, b }) => {
       const topic = randomId()
@@ -166,12 +167,13 @@ export function messageBusContract(make: Make): ContractCase[] {
       for (const name of [randomId(), ...PROPERTY_NAMES]) assert.equal(alive.includes(name), false)
     }),
 
-    it('a node that does not beat again is taken for dead; one that does is not', async ({ a, b }) => {
+    timed('a node that does not beat again is taken for dead; one that does is not', async ({ a, b }, race) => {
       const [silent, beating] = [randomId(), randomId()]
-      await bus(a).beat(beating, SHORT)
-      await bus(a).beat(silent, SHORT)
+      await bus(a).beat(beating, race.ttl)
+      await bus(a).beat(silent, race.ttl)
       await bus(b).beat(beating, LONG)
       assert.equal((await bus(b).nodes()).includes(silent), true)
+      race.stop()
       await eventually('death of a node', async () => !(await bus(b).nodes()).includes(silent))
       assert.equal((await bus(b).nodes()).includes(beating), true)
       await bus(a).beat(beating, BRIEF)

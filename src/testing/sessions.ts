@@ -15,7 +15,7 @@ import {
   present,
   randomId,
   randomText,
-  SHORT,
+  timedCasesOf,
 } from './kit.js'
 
 /** What a session store says of itself. */
@@ -30,6 +30,7 @@ export interface SessionStoreOptions {
 /** The contract of `SessionStore`, without state. See the module's docstring for how to run it. */
 export function sessionStoreContract(make: Make, options: SessionStoreOptions = {}): ContractCase[] {
   const it = casesOf(make)
+  const timed = timedCasesOf(make)
   const cases = [
     it('create stores a record that every node loads', async ({ a, b }) => {
       const record = newRecord({ principal: 'sha256:abc' })
@@ -51,10 +52,11 @@ export function sessionStoreContract(make: Make, options: SessionStoreOptions = 
       assert.deepEqual(await a.sessions.load(record.id), record)
     }),
 
-    it('create that is refused leaves the expiry as it was', async ({ a, b }) => {
+    timed('create that is refused leaves the expiry as it was', async ({ a, b }, race) => {
       const record = newRecord()
-      await a.sessions.create(record, SHORT)
+      await a.sessions.create(record, race.ttl)
       assert.equal(await b.sessions.create(record, LONG), false)
+      race.stop()
       await gone(a.sessions, record.id)
     }),
 
@@ -156,24 +158,26 @@ export function sessionStoreContract(make: Make, options: SessionStoreOptions = 
       assert.equal(await a.sessions.load(record.id), undefined)
     }),
 
-    it('update sets the expiry, later or sooner', async ({ a, b }) => {
+    timed('update sets the expiry, later or sooner', async ({ a, b }, race) => {
       const [longer, shorter, witness] = [newRecord(), newRecord(), newRecord()]
       await a.sessions.create(shorter, LONG)
-      await a.sessions.create(longer, SHORT)
-      await a.sessions.create(witness, SHORT)
+      await a.sessions.create(longer, race.ttl)
+      await a.sessions.create(witness, race.ttl)
       assert.equal(await b.sessions.update(nextRevision(longer, 'x'), LONG), true)
+      race.stop()
       assert.equal(await b.sessions.update(nextRevision(shorter, 'x'), BRIEF), true)
       await gone(a.sessions, shorter.id)
       await gone(a.sessions, witness.id)
       assert.equal((await a.sessions.load(longer.id))?.revision, 2)
     }),
 
-    it('touch sets the expiry, later or sooner, and nothing else', async ({ a, b }) => {
+    timed('touch sets the expiry, later or sooner, and nothing else', async ({ a, b }, race) => {
       const [longer, shorter, witness] = [newRecord(), newRecord(), newRecord()]
       await a.sessions.create(shorter, LONG)
-      await a.sessions.create(longer, SHORT)
-      await a.sessions.create(witness, SHORT)
+      await a.sessions.create(longer, race.ttl)
+      await a.sessions.create(witness, race.ttl)
       assert.equal(await b.sessions.touch(longer.id, LONG), true)
+      race.stop()
       assert.equal(await b.sessions.touch(shorter.id, BRIEF), true)
       await gone(a.sessions, shorter.id)
       await gone(a.sessions, witness.id)
@@ -274,7 +278,7 @@ export function sessionStoreContract(make: Make, options: SessionStoreOptions = 
 
     it('update that is refused leaves the expiry as it was', async ({ a, b }) => {
       const record = newRecord()
-      await a.sessions.create(record, SHORT)
+      await a.sessions.create(record, BRIEF)
       assert.equal(await b.sessions.update({ ...record, revision: 7 }, LONG), false)
       await gone(a.sessions, record.id)
     }),

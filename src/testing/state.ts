@@ -15,12 +15,13 @@ import {
   present,
   randomId,
   randomText,
-  SHORT,
+  timedCasesOf,
 } from './kit.js'
 
 /** The contract of `getState` and `setState`. Leave it out for a session store that has neither. */
 export function stateContract(make: Make): ContractCase[] {
   const it = casesOf(make)
+  const timed = timedCasesOf(make)
   return [
     it('a value that was never set is undefined', async ({ a }) => {
       const id = await newSession(a)
@@ -222,7 +223,7 @@ export function stateContract(make: Make): ContractCase[] {
     }),
 
     it('state expires with its record; setting it late does not prolong either', async ({ a, b }) => {
-      const id = await newSession(a, SHORT)
+      const id = await newSession(a, BRIEF)
       await set(a, id, 'early', '1')
       await eventually('expiry of a session whose state is set', async () => (await set(b, id, 'late', '1')) === 'gone')
       assert.equal(await a.sessions.load(id), undefined)
@@ -239,14 +240,15 @@ export function stateContract(make: Make): ContractCase[] {
       assert.equal(await set(a, id, 'key', '2', 0), 'ok')
     }),
 
-    it('touch and update keep the state as long as the record', async ({ a, b }) => {
-      const touched = await newSession(a, SHORT)
+    timed('touch and update keep the state as long as the record', async ({ a, b }, race) => {
+      const touched = await newSession(a, race.ttl)
       const record = newRecord()
-      await a.sessions.create(record, SHORT)
-      const witness = await newSession(a, SHORT)
+      await a.sessions.create(record, race.ttl)
+      const witness = await newSession(a, race.ttl)
       for (const id of [touched, record.id]) await set(a, id, 'key', '1')
       assert.equal(await b.sessions.touch(touched, LONG), true)
       assert.equal(await b.sessions.update(nextRevision(record, 'x'), LONG), true)
+      race.stop()
       await eventually('expiry', async () => (await a.sessions.load(witness)) === undefined)
       for (const id of [touched, record.id]) assert.equal((await get(a, id, 'key'))?.value, '1')
     }),

@@ -8,9 +8,12 @@ import {
   TOMBSTONE_TTL,
 } from '../backend.js'
 
-/** Batch ids remembered of one stream: far more than a writer has under way at a time. */
-const RECENT_BATCHES = 64
-/** Events and streams removed in one transaction: a few milliseconds at most, in which other writers wait. */
+/**
+ * Batch ids remembered of one stream. A stream without a writer is written by several nodes at once: this is how many batches
+ * the others may get in while one of them waits to send a batch again.
+ */
+const RECENT_BATCHES = 1000
+/** Rows and streams removed in one transaction: a few milliseconds at most, in which other writers wait. */
 const REMOVE = 500
 const REMOVE_STREAMS = 50
 
@@ -70,10 +73,10 @@ export function prepareEvents(db: Database.Database, now: () => number, retentio
 
   const condemn = db.prepare<[string]>('UPDATE streams SET expires_at = 0 WHERE session = ?')
   const condemned = db.prepare<[string], { n: number; kept: number }>(
-    `SELECT n, last + 1 - first AS kept FROM streams WHERE session = ? AND expires_at = 0 LIMIT ${REMOVE_STREAMS}`,
+    `SELECT n, last + 1 - first + min(batches, ${RECENT_BATCHES}) AS kept FROM streams WHERE session = ? AND expires_at = 0 LIMIT ${REMOVE_STREAMS}`,
   )
   const expired = db.prepare<[number], { n: number; kept: number }>(
-    `SELECT n, last + 1 - first AS kept FROM streams WHERE expires_at <= ? ORDER BY expires_at LIMIT ${REMOVE_STREAMS}`,
+    `SELECT n, last + 1 - first + min(batches, ${RECENT_BATCHES}) AS kept FROM streams WHERE expires_at <= ? ORDER BY expires_at LIMIT ${REMOVE_STREAMS}`,
   )
   const condemnOne = db.prepare<[number]>('UPDATE streams SET expires_at = 0 WHERE n = ?')
   const removeSomeEvents = db.prepare<[number, number]>(
@@ -109,12 +112,12 @@ export function prepareEvents(db: Database.Database, now: () => number, retentio
 
   /** The same for several. */
   function removeSomeOf(streams: { n: number; kept: number }[]): boolean {
-    let events = 0
+    let rows = 0
     for (const { n, kept } of streams) {
       // One at least, however long it is.
-      if (events > 0 && events + kept > REMOVE) return true
+      if (rows > 0 && rows + kept > REMOVE) return true
       if (removeSome(n)) return true
-      events += kept
+      rows += kept
     }
     return streams.length === REMOVE_STREAMS
   }

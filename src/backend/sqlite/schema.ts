@@ -64,8 +64,9 @@ const MIGRATIONS = [
     n INTEGER NOT NULL,
     id TEXT NOT NULL,
     last INTEGER NOT NULL,
-    PRIMARY KEY (stream, n)
+    PRIMARY KEY (stream, id)
   ) WITHOUT ROWID;
+  CREATE INDEX batches_order ON batches (stream, n);
 
   -- AUTOINCREMENT: readers go by id, so an id must not come back after the newest message was swept.
   CREATE TABLE messages (

@@ -1,0 +1,37 @@
+/** A session store of your own, as small as it gets: a `Map`. Nothing awaits between look and write, so it compares and sets. */
+// In your project: from 'mcp-roam'
+import { type SessionStore, TOMBSTONE_TTL } from '../../src/backend/backend.js'
+
+export function mapStore(): SessionStore {
+  const entries = new Map<string, { json: string | undefined; expires: number }>() // json undefined: a tombstone
+  const find = (id: string) => {
+    const entry = entries.get(id)
+    if (entry && entry.expires <= Date.now()) entries.delete(id)
+    else return entry
+  }
+  const load = (id: string) => {
+    const json = find(id)?.json
+    return json === undefined ? undefined : JSON.parse(json)
+  }
+  const put = (id: string, json: string | undefined, ttl: number) =>
+    entries.set(id, { json, expires: Date.now() + ttl })
+
+  return {
+    create: async (record, ttl) => !find(record.id) && !!put(record.id, JSON.stringify(record), ttl),
+    load: async (id) => load(id),
+    update: async (record, ttl) =>
+      load(record.id)?.revision === record.revision - 1 && !!put(record.id, JSON.stringify(record), ttl),
+    touch: async (id, ttl) => !!load(id) && !!put(id, find(id)?.json, ttl),
+    async delete(id) {
+      const existed = !!load(id)
+      put(id, undefined, TOMBSTONE_TTL)
+      return existed
+    },
+    async *list() {
+      for (const id of [...entries.keys()]) {
+        const record = load(id)
+        if (record) yield record
+      }
+    },
+  }
+}

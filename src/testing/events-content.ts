@@ -1,0 +1,318 @@
+import assert from 'node:assert/strict'
+import { info, opened, positions, streamOf } from './events-kit.js'
+import {
+  atOnce,
+  type ContractCase,
+  casesOf,
+  eventually,
+  type Make,
+  PROPERTY_NAMES,
+  present,
+  randomId,
+  randomText,
+  timedCasesOf,
+} from './kit.js'
+
+/** What a stream holds: order, reading, ends, repeated batches, trimming, expiry. */
+export function contentCases(make: Make): ContractCase[] {
+  const it = casesOf(make)
+  const timed = timedCasesOf(make)
+  return [
+    it('a stream that was opened has no events', async ({ a, b }) => {
+      const { stream } = await opened(a, { head: '{"n":1}', writer: 'w' })
+      const expected = { head: '{"n":1}', writer: 'w', reader: undefined, first: 1, last: 0, ended: false }
+      assert.deepEqual(await stream(b).read(0, 10), { ...info(expected), events: [] })
+    }),
+
+    it('a stream that was not opened is unknown', async ({ a }) => {
+      const session = randomId()
+      for (const stream of ['s', ...PROPERTY_NAMES]) {
+        const handle = streamOf(a, session, stream)
+        assert.equal(await handle.read(0, 10), undefined)
+        assert.equal(await handle.append({ id: 'b', events: ['1'] }), undefined)
+        assert.equal(await handle.append({ id: 'b', events: [] }), undefined)
+        assert.equal(await handle.attach('r'), undefined)
+        assert.equal(await handle.claim('w', ''), false)
+        assert.equal(await handle.read(0, 10), undefined)
+      }
+    }),
+
+    it('append resolves with the position of its last event; positions grow by one', async ({ a, b }) => {
+      const { stream } = await opened(a)
+      assert.equal(await stream(a).append({ id: 'b1', events: ['"a"'] }), 1)
+      assert.equal(await stream(b).append({ id: 'b2', events: ['"b"', '"c"', '"d"'] }), 4)
+      assert.equal(await stream(a).append({ id: 'b3', events: ['"e"'] }), 5)
+      const slice = present(await stream(b).read(0, 10), 'stream')
+      assert.deepEqual(
+        slice.events,
+        ['a', 'b', 'c', 'd', 'e'].map((letter, index) => ({ position: index + 1, data: `"${letter}"` })),
+      )
+      assert.deepEqual([slice.first, slice.last], [1, 5])
+    }),
+
+    it("base is the first event's position less one", async ({ a, b }) => {
+      const base = 5_000_000_000
+      const { stream } = await opened(a, { head: '0', base })
+      const fresh = present(await stream(b).read(0, 10), 'stream')
+      assert.deepEqual([fresh.first, fresh.last], [base + 1, base])
+      assert.equal(await stream(a).append({ id: 'none', events: [] }), base)
+      assert.equal(await stream(a).append({ id: 'b1', events: ['1', '2'] }), base + 2)
+      const slice = present(await stream(b).read(base + 1, 10), 'stream')
+      assert.deepEqual(slice.events, [{ position: base + 2, data: '2' }])
+      assert.deepEqual([slice.first, slice.last], [base + 1, base + 2])
+    }),
+
+    it('several appenders at once get one order without a hole, and every batch stays together', async (handles) => {
+      const { stream } = await opened(handles.a)
+      const size = (index: number) => (index % 4) + 1
+      const batches = Array.from({ length: 60 }, (_, index) => ({
+        id: `b${index}`,
+        events: Array.from({ length: size(index) }, (__, part) => `[${index},${part}]`),
+      }))
+      const lasts = await atOnce(handles, batches.length, (backend, index) =>
+        stream(backend).append(present(batches[index], 'batch')),
+      )
+      const slice = present(await stream(handles.b).read(0, 1000), 'stream')
+      const total = batches.reduce((sum, batch) => sum + batch.events.length, 0)
+      assert.deepEqual(
+        slice.events.map((event) => event.position),
+        Array.from({ length: total }, (_, index) => index + 1),
+      )
+      for (const [index, batch] of batches.entries()) {
+        const last = present(lasts[index], 'position')
+        assert.deepEqual(
+          slice.events.slice(last - batch.events.length, last).map((event) => event.data),
+          batch.events,
+        )
+      }
+    }),
+
+    it('read gives at most limit events after a position, oldest first', async ({ a, b }) => {
+      const { stream } = await opened(a)
+      await stream(a).append({ id: 'b1', events: ['1', '2', '3', '4', '5', '6', '7'] })
+      assert.deepEqual(await positions(stream(b), 0, 3), [1, 2, 3])
+      assert.deepEqual(await positions(stream(b), 3, 3), [4, 5, 6])
+      assert.deepEqual(await positions(stream(b), 6, 3), [7])
+      assert.deepEqual(await positions(stream(b), 7, 3), [])
+      assert.deepEqual(await positions(stream(b), 1000, 3), [])
+      const slice = present(await stream(b).read(2, 1), 'stream')
+      assert.deepEqual([slice.first, slice.last, slice.ended, slice.head], [1, 7, false, '"head"'])
+    }),
+
+    it('an empty batch adds nothing and resolves with the last position', async ({ a, b }) => {
+      const { stream } = await opened(a, { head: '0', writer: 'w' })
+      assert.equal(await stream(a).append({ id: 'k1', writer: 'w', events: [] }), 0)
+      await stream(a).append({ id: 'b1', writer: 'w', events: ['1', '2'] })
+      assert.equal(await stream(b).append({ id: 'k2', writer: 'w', events: [] }), 2)
+      assert.equal(await stream(b).append({ id: 'k3', writer: 'other', events: [] }), undefined)
+      assert.deepEqual(await positions(stream(b), 0, 10), [1, 2])
+    }),
+
+    it('a stream that has ended refuses batches and claims, and is still read', async ({ a, b }) => {
+      const { stream } = await opened(a, { head: '0', writer: 'w' })
+      assert.equal(await stream(a).append({ id: 'b1', writer: 'w', events: ['1', '2'], end: true }), 2)
+      assert.equal(await stream(b).append({ id: 'b2', writer: 'w', events: ['3'] }), undefined)
+      assert.equal(await stream(a).append({ id: 'b3', writer: 'w', events: [] }), undefined)
+      assert.equal(await stream(b).append({ id: 'b4', writer: 'w', events: [], end: true }), undefined)
+      assert.equal(await stream(b).claim('other', 'w'), false)
+      assert.equal(await stream(b).open({ head: '1', writer: 'other' }), true)
+      const slice = present(await stream(b).read(0, 10), 'stream')
+      assert.deepEqual([slice.ended, slice.last, slice.writer, slice.head], [true, 2, 'w', '0'])
+      assert.deepEqual(
+        slice.events.map((event) => event.data),
+        ['1', '2'],
+      )
+      assert.equal((await stream(b).attach('r'))?.ended, true)
+    }),
+
+    it('a stream may end with an empty batch', async ({ a, b }) => {
+      const { stream } = await opened(a)
+      await stream(a).append({ id: 'b1', events: ['1'] })
+      assert.equal(await stream(a).append({ id: 'b2', events: [], end: true }), 1)
+      assert.equal((await stream(b).read(0, 10))?.ended, true)
+    }),
+
+    it('a batch that is sent again changes nothing and resolves like the first time', async ({ a, b }) => {
+      const { stream } = await opened(a)
+      const first = { id: 'b1', events: ['1', '2'] }
+      assert.equal(await stream(a).append(first), 2)
+      assert.equal(await stream(b).append(first), 2)
+      for (let index = 2; index <= 6; index++) await stream(a).append({ id: `b${index}`, events: [`${index}`] })
+      assert.equal(await stream(b).append(first), 2)
+      assert.equal(await stream(a).append({ id: 'b4', events: ['4'] }), 5)
+      assert.deepEqual(await positions(stream(a), 0, 20), [1, 2, 3, 4, 5, 6, 7])
+    }),
+
+    it('a batch that is sent several times at once is appended once', async (handles) => {
+      const { stream } = await opened(handles.a)
+      const lasts = await atOnce(handles, 10, (backend) =>
+        stream(backend).append({ id: 'same', events: ['1', '2', '3'] }),
+      )
+      assert.deepEqual(lasts, Array(10).fill(3))
+      assert.deepEqual(await positions(stream(handles.b), 0, 20), [1, 2, 3])
+    }),
+
+    it('a batch is known again after the stream has ended and after another claimed it', async ({ a, b }) => {
+      const { stream } = await opened(a, { head: '0', writer: 'w1' })
+      const first = { id: 'b1', writer: 'w1', events: ['1'] }
+      const last = { id: 'b2', writer: 'w2', events: ['2'], end: true }
+      await stream(a).append(first)
+      await stream(b).claim('w2', 'w1')
+      assert.equal(await stream(a).append(first), 1)
+      assert.equal(await stream(b).append(last), 2)
+      assert.equal(await stream(b).append(last), 2)
+      assert.equal(await stream(a).append(first), 1)
+      assert.deepEqual(await positions(stream(a), 0, 20), [1, 2])
+    }),
+
+    it(
+      'a batch is known again after its events fell out',
+      async ({ a, b }) => {
+        const { stream } = await opened(a)
+        const first = { id: 'b1', events: ['1', '2'] }
+        await stream(a).append(first)
+        await stream(a).append({ id: 'b2', events: ['3', '4', '5', '6'] })
+        assert.equal(await stream(b).append(first), 2)
+        assert.deepEqual(await positions(stream(a), 0, 20), [4, 5, 6])
+      },
+      { retention: { maxEvents: 3 } },
+    ),
+
+    it('a batch id that was refused is not taken for one that was seen', async ({ a, b }) => {
+      const { stream } = await opened(a, { head: '0', writer: 'w1' })
+      const batch = { id: 'b1', writer: 'w2', events: ['1'] }
+      assert.equal(await stream(b).append(batch), undefined)
+      assert.equal(await stream(b).append(batch), undefined)
+      await stream(b).claim('w2', 'w1')
+      assert.equal(await stream(b).append(batch), 1)
+    }),
+
+    it('the same batch id in another stream is another batch', async ({ a }) => {
+      const { session, stream } = await opened(a)
+      const other = streamOf(a, session, 'other')
+      await other.open({ head: '0' })
+      await stream(a).append({ id: 'b1', events: ['1', '2'] })
+      assert.equal(await other.append({ id: 'b1', events: ['x'] }), 1)
+      assert.deepEqual(
+        (await other.read(0, 10))?.events.map((event) => event.data),
+        ['x'],
+      )
+    }),
+
+    it(
+      'beyond maxEvents the oldest fall out, and first says so',
+      async ({ a, b }) => {
+        const { stream } = await opened(a)
+        await stream(a).append({ id: 'b1', events: ['1', '2', '3', '4', '5'] })
+        assert.deepEqual(await positions(stream(b), 0, 20), [1, 2, 3, 4, 5])
+        assert.equal(await stream(a).append({ id: 'b2', events: ['6', '7'] }), 7)
+        const slice = present(await stream(b).read(0, 20), 'stream')
+        assert.deepEqual([slice.first, slice.last], [3, 7])
+        assert.deepEqual(
+          slice.events.map((event) => event.position),
+          [3, 4, 5, 6, 7],
+        )
+        assert.deepEqual(await positions(stream(b), 1, 2), [3, 4])
+        const many = Array.from({ length: 40 }, (_, index) => `${index}`)
+        assert.equal(await stream(a).append({ id: 'b3', events: many }), 47)
+        const after = present(await stream(b).read(0, 20), 'stream')
+        assert.deepEqual([after.first, after.last], [43, 47])
+        assert.deepEqual(
+          after.events.map((event) => event.data),
+          ['35', '36', '37', '38', '39'],
+        )
+      },
+      { retention: { maxEvents: 5 } },
+    ),
+
+    it(
+      'beyond maxBytes (UTF-16 code units) the oldest fall out; the newest stays whatever its size',
+      async ({ a, b }) => {
+        const { stream } = await opened(a)
+        const event = (letter: string, length: number) => letter.repeat(length)
+        for (const letter of ['a', 'é', '漢']) await stream(a).append({ id: letter, events: [event(letter, 300)] })
+        assert.deepEqual(await positions(stream(b), 0, 20), [1, 2, 3])
+        await stream(a).append({ id: 'exact', events: [event('b', 100)] })
+        assert.deepEqual(await positions(stream(b), 0, 20), [1, 2, 3, 4])
+        await stream(a).append({ id: 'over', events: [event('c', 1)] })
+        assert.deepEqual(await positions(stream(b), 0, 20), [2, 3, 4, 5])
+        await stream(a).append({ id: 'big', events: [event('d', 5000)] })
+        const slice = present(await stream(b).read(0, 20), 'stream')
+        assert.deepEqual([slice.first, slice.last, slice.events.length], [6, 6, 1])
+        await stream(a).append({ id: 'small', events: [event('e', 10)] })
+        assert.deepEqual(await positions(stream(b), 0, 20), [7])
+        await stream(a).append({ id: 'pair', events: [event('🙂', 490), event('f', 15)] })
+        assert.deepEqual(await positions(stream(b), 0, 20), [8, 9])
+      },
+      { retention: { maxBytes: 1000 } },
+    ),
+
+    timed(
+      'a stream goes some time after its last append, and a new one may begin beyond its positions',
+      async ({ a, b }, race) => {
+        const { stream } = await opened(a)
+        const last = present(await stream(a).append({ id: 'b1', events: ['1', '2'] }), 'position')
+        race.stop()
+        await eventually('expiry of a stream', async () => (await stream(b).read(0, 1)) === undefined)
+        assert.equal(await stream(a).append({ id: 'b2', events: ['3'] }), undefined)
+        assert.equal(await stream(a).attach('r'), undefined)
+        race.start()
+        assert.equal(await stream(b).open({ head: '"new"', base: last }), true)
+        assert.equal(await stream(a).append({ id: 'b1', events: ['x'] }), last + 1)
+        const slice = present(await stream(b).read(0, 10), 'stream')
+        assert.deepEqual(slice.events, [{ position: last + 1, data: 'x' }])
+        assert.equal(slice.head, '"new"')
+      },
+      (ttl) => ({ retention: { ttl } }),
+    ),
+
+    timed(
+      'appending keeps a stream, with events or without',
+      async ({ a, b }, race) => {
+        const { session, stream } = await opened(a)
+        const quiet = streamOf(a, session, 'quiet')
+        await quiet.open({ head: '0' })
+        let appended = 0
+        let empty = 0
+        await eventually('expiry of the stream that is not appended to', async () => {
+          assert.notEqual(await stream(b).append({ id: `b${appended}`, events: [`${appended++}`] }), undefined)
+          race.start()
+          return (await quiet.read(0, 1)) === undefined
+        })
+        await quiet.open({ head: '0' })
+        await eventually('expiry of the stream that is not appended to', async () => {
+          assert.equal(await stream(b).append({ id: `k${empty++}`, events: [] }), appended)
+          race.start()
+          return (await quiet.read(0, 1)) === undefined
+        })
+        assert.equal((await stream(a).read(0, 1))?.events[0]?.data, '0')
+      },
+      (ttl) => ({ retention: { ttl } }),
+    ),
+
+    it('streams need no session record', async ({ a }) => {
+      const { stream } = await opened(a)
+      assert.equal(await stream(a).append({ id: 'b1', events: ['1'] }), 1)
+    }),
+
+    it('large events and large batches come back whole and in order', async ({ a, b }) => {
+      const { stream } = await opened(a)
+      const big = JSON.stringify(randomText(300_000))
+      const many = Array.from({ length: 1000 }, (_, index) => JSON.stringify({ index, text: 'é🙂\u2028\\u0000' }))
+      assert.equal(await stream(a).append({ id: 'b1', events: [big] }), 1)
+      assert.equal(await stream(a).append({ id: 'b2', events: many }), 1001)
+      const slice = present(await stream(b).read(0, 2000), 'stream')
+      assert.deepEqual(
+        slice.events.map((event) => event.data),
+        [big, ...many],
+      )
+    }),
+
+    it('a large head comes back whole', async ({ a, b }) => {
+      const head = JSON.stringify(randomText(100_000))
+      const { stream } = await opened(a, { head })
+      assert.equal((await stream(b).read(0, 1))?.head, head)
+      assert.equal((await stream(b).attach('r'))?.head, head)
+    }),
+  ]
+}

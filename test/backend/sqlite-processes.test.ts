@@ -1,0 +1,121 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import Database from 'better-sqlite3'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { sqlite } from '../../src/backend/sqlite.js'
+import { record } from './record.js'
+import type { Task } from './sqlite-child.js'
+
+let folder: string
+let file: string
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'mcp-roam-sqlite-'))
+  file = join(folder, 'roam.db')
+})
+afterEach(() => rmSync(folder, { recursive: true }))
+
+const childFile = fileURLToPath(new URL('./sqlite-child.ts', import.meta.url))
+
+/** Forks processes, lets them go all at once when each is ready, and resolves with what they report. */
+async function atOnce(name: Task['name'], processes: number, shared = 'shared', count = 0): Promise<unknown[]> {
+  const children = await Promise.all(
+    Array.from({ length: processes }, (_, index) => ready({ name, file, who: `p${index}`, shared, count })),
+  )
+  return Promise.all(
+    children.map(async (child) => {
+      const message = once(child, 'message')
+      child.send('go')
+      const [report] = await message
+      if (child.connected) await once(child, 'exit')
+      if ('error' in report) throw new Error(report.error)
+      return report.result
+    }),
+  )
+}
+
+async function ready(task: Task): Promise<ChildProcess> {
+  const child = fork(childFile, [JSON.stringify(task)], { execArgv: ['--import', 'tsx'] })
+  await once(child, 'message')
+  return child
+}
+
+it('processes that open a new file at once all find it ready', async () => {
+  expect(await atOnce('create', 6)).toEqual(Array(6).fill(true))
+  const backend = sqlite({ file })
+  for (let index = 0; index < 6; index++) expect(await backend.sessions.load(`p${index}`)).toEqual(record(`p${index}`))
+  await backend.close?.()
+  const db = new Database(file)
+  expect(db.pragma('integrity_check', { simple: true })).toBe('ok')
+  expect(db.pragma('user_version', { simple: true })).toBe(1)
+  db.close()
+})
+
+it('no update is lost when processes write one session at once', async () => {
+  const backend = sqlite({ file })
+  await backend.sessions.create(record('shared'), 60_000)
+  await atOnce('update', 3, 'shared', 50)
+  expect((await backend.sessions.load('shared'))?.revision).toBe(151)
+  expect((await backend.sessions.getState?.('shared', 'count'))?.value).toBe('150')
+  await backend.close?.()
+})
+
+it('processes that append to one stream at once get one order without a hole, and each batch once', async () => {
+  const reports = await atOnce('append', 3, 'shared', 100)
+  const backend = sqlite({ file })
+  const slice = (await backend.events?.read('shared', 'stream', 0, 1000))!
+  expect(slice.events.map((event) => event.position)).toEqual(Array.from({ length: 600 }, (_, index) => index + 1))
+  for (const [process, positions] of reports.entries()) {
+    const expected = slice.events.filter((event) => event.data === `"p${process}"`).map((event) => event.position + 1)
+    expect(positions).toEqual(expected)
+    expect(expected.map((position) => slice.events[position - 1]?.data)).toEqual(expected.map((_, index) => `${index}`))
+  }
+  await backend.close?.()
+})
+
+it('messages of other processes arrive, each once', async () => {
+  const backend = sqlite({ file })
+  const received: string[] = []
+  const all = new Promise<void>((resolve) => {
+    void backend.bus?.subscribe('topic', (message) => {
+      if (received.push(message) === 300) resolve()
+    })
+  })
+  await atOnce('publish', 3, 'topic', 100)
+  await all
+  expect(new Set(received).size).toBe(300)
+  await backend.close?.()
+})
+
+it('SIGKILL of a writing process loses nothing that was acknowledged', async () => {
+  const child = await ready({ name: 'pour', file, who: 'victim', shared: 'session', count: 0 })
+  let acknowledged = 0
+  child.on('message', (message: { acknowledged: number }) => {
+    acknowledged = message.acknowledged
+    if (acknowledged === 150) child.kill('SIGKILL')
+  })
+  const exit = once(child, 'exit')
+  child.send('go')
+  await exit
+  expect(acknowledged).toBeGreaterThanOrEqual(150)
+
+  const backend = sqlite({ file })
+  for (let index = 1; index <= acknowledged; index++) {
+    expect(await backend.sessions.load(`victim/${index}`)).toEqual(record(`victim/${index}`))
+  }
+  const slice = (await backend.events?.read('session', 'stream', 0, 10_000))!
+  expect(slice.last).toBeGreaterThanOrEqual(acknowledged)
+  expect(slice.events.map((event) => event.data)).toEqual(slice.events.map((event) => `${event.position}`))
+  expect(await backend.events?.append('session', 'stream', { id: 'after', events: ['x'] })).toBe(slice.last + 1)
+  await backend.close?.()
+})
+
+it('a subscription does not keep a process alive', async () => {
+  const child = await ready({ name: 'idle', file, who: 'idler', shared: 'topic', count: 0 })
+  const exit = once(child, 'exit')
+  child.send('go')
+  expect(await exit).toEqual([0, null])
+})
