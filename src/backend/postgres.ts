@@ -1,0 +1,145 @@
+/** Sessions, events and messages in PostgreSQL (13 or later): for clusters that already have one. */
+import {
+  type Backend,
+  DEFAULT_RETENTION,
+  type EventLog,
+  type MessageBus,
+  type Retention,
+  type SessionStore,
+} from './backend.js'
+import { messageBus } from './postgres/bus.js'
+import { type Client, clientForPool, clientForUrl, type PgPool, type PostgresJs } from './postgres/client.js'
+import { eventLog } from './postgres/log.js'
+import { checkSchema, openDatabase } from './postgres/schema.js'
+import { sessionStore } from './postgres/store.js'
+import { startSweeper } from './postgres/sweeper.js'
+
+export type { PgPool, PostgresJs } from './postgres/client.js'
+
+/** Where the database is: an address, or a client that you made. */
+export type PostgresOptions = PostgresSettings &
+  ({ url: string; pool?: never } | { pool: PgPool | PostgresJs; url?: never })
+
+export interface PostgresSettings {
+  /**
+   * The schema that holds our tables and functions; made if it is missing. Letters, digits, `_` and `-`, case counts.
+   * Also the name of the notification channel. Default `mcp_roam`.
+   */
+  schema?: string
+  /** How much of each stream is kept. Default: an hour after its last event, 10,000 events, 16 Mi code units. */
+  retention?: Retention
+  /**
+   * Where to connect for LISTEN, which needs a connection of its own that no pooler (PgBouncer, RDS Proxy) hands around:
+   * the address of the server itself. Default: what `url` or `pool` says.
+   */
+  listenUrl?: string
+}
+
+export interface PostgresBackend extends Backend {
+  readonly name: string
+  readonly sessions: Required<SessionStore>
+  readonly events: EventLog
+  readonly bus: MessageBus
+  /**
+   * Makes the schema and its tables, or brings them up to date; does nothing if they are. The first use does the same, so
+   * call it only to do it at another time or as another user. Any number of nodes may call it at once. Rejects when the
+   * database cannot be reached or the user may not create what is missing.
+   */
+  migrate(): Promise<void>
+  ping(): Promise<void>
+  close(): Promise<void>
+}
+
+/**
+ * A backend on PostgreSQL, with `pg` or `postgres` (postgres.js), whichever is installed or you made a pool with. Nothing is
+ * connected before it is used. What is lost while the database is away is rejected; afterwards everything goes on by itself.
+ *
+ * With `url` there are up to ten connections, and one that listens while anything is subscribed. A `pg` pool lends one of its
+ * connections for that, so give it at least two; it stays open when the backend is closed. Every statement is a transaction
+ * of its own at the isolation level READ COMMITTED, which is PostgreSQL's default and must not be changed for this user.
+ *
+ * @throws TypeError if an option cannot be right; the message never repeats the address, which may hold a password.
+ *
+ * @example
+ * import { postgres } from 'mcp-roam/postgres'
+ *
+ * createSessionHandler(factory, { backend: postgres({ url: 'postgres://app:secret@db.internal:5432/app' }) })
+ *
+ * @example
+ * const pool = new pg.Pool({ connectionString, max: 20, connectionTimeoutMillis: 5_000 })
+ * createSessionHandler(factory, { backend: postgres({ pool, schema: 'mcp_sessions' }) })
+ */
+export function postgres(options: PostgresOptions): PostgresBackend {
+  const schema = checkSchema(options.schema ?? 'mcp_roam')
+  const retention = checkRetention(options.retention)
+  const { client, place } = connectTo(options)
+  const ears = options.listenUrl === undefined ? client : clientForUrl(checkUrl(options.listenUrl, 'listenUrl').href)
+
+  const database = openDatabase(client, schema)
+  const { close: closeBus, ...bus } = messageBus(database, schema, (heard) => ears.listen(schema, heard))
+  const stopSweeper = startSweeper(database)
+
+  const close = async () => {
+    stopSweeper()
+    await closeBus()
+    if (ears !== client) await ears.close()
+    await client.close()
+  }
+  let closed: Promise<void> | undefined
+
+  return {
+    name: `postgres:${place}${schema}`,
+    sessions: sessionStore(database),
+    events: eventLog(database, retention),
+    bus,
+    migrate: () => database.migrate(),
+    async ping() {
+      await client.query('select 1::text', [])
+    },
+    close() {
+      closed ??= close()
+      return closed
+    },
+  }
+}
+
+function connectTo({ url, pool }: PostgresOptions): { client: Client; place: string } {
+  if ((url === undefined) === (pool === undefined)) {
+    throw new TypeError("postgres: give either `url` ('postgres://user:password@host:5432/database') or `pool`")
+  }
+  if (pool !== undefined) {
+    if (!isClient(pool)) throw new TypeError('postgres: `pool` must be a `pg.Pool`, or the `sql` that postgres.js made')
+    return { client: clientForPool(pool), place: '' }
+  }
+  const address = checkUrl(url, 'url')
+  return { client: clientForUrl(address.href), place: `//${address.host}${address.pathname}#` }
+}
+
+function isClient(pool: unknown): boolean {
+  const has = (...names: string[]) => names.every((name) => typeof Reflect.get(Object(pool), name) === 'function')
+  return has('unsafe', 'listen') || has('query', 'connect', 'on', 'off')
+}
+
+function checkUrl(url: unknown, option: string): URL {
+  const address = typeof url === 'string' && URL.canParse(url) ? new URL(url) : undefined
+  if (address?.protocol !== 'postgres:' && address?.protocol !== 'postgresql:') {
+    throw new TypeError(
+      `postgres: \`${option}\` is not an address of PostgreSQL; write 'postgres://user:password@host:5432/database', with what is special in user or password percent-encoded`,
+    )
+  }
+  return address
+}
+
+function checkRetention(retention: Retention = {}): Required<Retention> {
+  const { ttl, maxEvents, maxBytes } = DEFAULT_RETENTION
+  const all = {
+    ttl: retention.ttl ?? ttl,
+    maxEvents: retention.maxEvents ?? maxEvents,
+    maxBytes: retention.maxBytes ?? maxBytes,
+  }
+  for (const [name, value] of Object.entries(all)) {
+    if (!(typeof value === 'number' && value >= 1))
+      throw new TypeError(`postgres: \`retention.${name}\` must be at least 1`)
+  }
+  return all
+}

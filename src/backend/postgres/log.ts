@@ -1,0 +1,108 @@
+import { type EventLog, type Retention, type StreamInfo, TOMBSTONE_TTL } from '../backend.js'
+import type { Row } from './client.js'
+import type { Database } from './schema.js'
+import { decode, duration, encode, key, whole } from './values.js'
+
+export function eventLog(database: Database, retention: Required<Retention>): EventLog {
+  const s = database.schema
+  const ttl = duration(retention.ttl)
+  const here = 'session = $1 and stream = $2 and expires_at > clock_timestamp()'
+
+  return {
+    async open(session, stream, init) {
+      const [row] = await database.query(`select ${s}.open_stream($1, $2, $3, $4, $5, $6)::text`, [
+        key(session),
+        key(stream),
+        encode(init.head),
+        orNull(init.writer),
+        init.base ?? 0,
+        ttl,
+      ])
+      return row?.[0] === 'true'
+    },
+
+    async append(session, stream, batch) {
+      let size = 0
+      const events = batch.events.map((data, index) => {
+        const start = size
+        size += data.length
+        return { p: index + 1, s: start, d: encode(data) }
+      })
+      const [row] = await database.query(`select ${s}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)::text`, [
+        key(session),
+        key(stream),
+        key(batch.id),
+        orNull(batch.writer),
+        JSON.stringify(events),
+        events.length,
+        size,
+        batch.end ?? false,
+        ttl,
+        whole(retention.maxEvents),
+        whole(retention.maxBytes),
+      ])
+      const position = row?.[0] ?? undefined
+      return position === undefined ? undefined : Number(position)
+    },
+
+    async read(session, stream, after, limit) {
+      const rows = await database.query(
+        `select head, writer, reader, first::text, last::text, ended::text, position::text, data
+         from ${s}.streams left join lateral (
+           select position, data from ${s}.events
+           where events.stream = streams.n and position > $3::bigint and position >= streams.first
+           order by position limit $4::bigint
+         ) as kept on true
+         where ${here} order by kept.position`,
+        [key(session), key(stream), whole(after), whole(limit)],
+      )
+      const [stands] = rows
+      if (!stands) return undefined
+      const events = rows
+        .filter((row) => typeof row[6] === 'string')
+        .map((row) => ({ position: Number(row[6]), data: decode(row[7] ?? '') }))
+      return { ...info(stands), events }
+    },
+
+    async attach(session, stream, reader) {
+      const [row] = await database.query(
+        `with before as (select * from ${s}.streams where ${here} for no key update)
+         update ${s}.streams set reader = $3 from before where streams.n = before.n
+         returning before.head, before.writer, before.reader, before.first::text, before.last::text, before.ended::text`,
+        [key(session), key(stream), encode(reader)],
+      )
+      return row && info(row)
+    },
+
+    async claim(session, stream, writer, from) {
+      const rows = await database.query(
+        `update ${s}.streams set writer = $3 where ${here} and not ended and writer = $4 returning writer`,
+        [key(session), key(stream), encode(writer), encode(from)],
+      )
+      return rows.length > 0
+    },
+
+    async delete(session) {
+      await database.query(`select ${s}.delete_streams($1, $2)::text`, [key(session), TOMBSTONE_TTL])
+    },
+  }
+}
+
+function info([head, writer, reader, first, last, ended]: Row): StreamInfo {
+  return {
+    head: decode(head ?? ''),
+    writer: orUndefined(writer),
+    reader: orUndefined(reader),
+    first: Number(first),
+    last: Number(last),
+    ended: ended === 'true',
+  }
+}
+
+function orNull(name: string | undefined): string | null {
+  return name === undefined ? null : encode(name)
+}
+
+function orUndefined(name: string | null | undefined): string | undefined {
+  return name === null || name === undefined ? undefined : decode(name)
+}

@@ -1,0 +1,368 @@
+/** Tables and functions, and how a database comes by them. */
+import { createHash } from 'node:crypto'
+import type { Client, Row, Value } from './client.js'
+
+/**
+ * Checks a schema's name. Only what is safe inside double quotes, dollar quotes and literals gets through, and it is quoted
+ * wherever it is used all the same.
+ */
+export function checkSchema(name: string): string {
+  if (
+    typeof name !== 'string' ||
+    !/^[A-Za-z_][A-Za-z0-9_-]{0,62}$/.test(name) ||
+    /^(pg_|information_schema$)/i.test(name)
+  ) {
+    throw new TypeError(
+      `postgres: schema ${JSON.stringify(name)} is not usable; write a name of up to 63 letters, digits, "_" and "-" that begins with a letter or "_" and not with "pg_", such as "mcp_roam"`,
+    )
+  }
+  return name
+}
+
+/** Statements on tables that are there by the time they run. */
+export interface Database {
+  /** The schema, quoted: what table names in a statement begin with. */
+  readonly schema: string
+  /** Whether somebody has used it with success. */
+  readonly used: boolean
+  query(text: string, values: readonly Value[]): Promise<Row[]>
+  migrate(): Promise<void>
+}
+
+/** A database whose schema is brought up to date before its first statement. */
+export function openDatabase(client: Client, schemaName: string): Database {
+  const schema = `"${schemaName}"`
+  let migrated: Promise<void> | undefined
+  let used = false
+
+  const migrate = () => {
+    const attempt: Promise<void> =
+      migrated ??
+      upgrade(client, schemaName).then(
+        () => {
+          used = true
+        },
+        (error) => {
+          if (migrated === attempt) migrated = undefined
+          throw error
+        },
+      )
+    migrated = attempt
+    return attempt
+  }
+
+  return {
+    schema,
+    get used() {
+      return used
+    },
+    migrate,
+    async query(text, values) {
+      await migrate()
+      try {
+        return await client.query(text, values)
+      } catch (error) {
+        // Somebody dropped the schema, or this is another server than before: the next statement finds new tables.
+        if (MISSING.has((error as { code?: string }).code ?? '')) migrated = undefined
+        throw error
+      }
+    },
+  }
+}
+
+/** undefined_table, undefined_function, invalid_schema_name. */
+const MISSING = new Set(['42P01', '42883', '3F000'])
+
+/** Milliseconds, for one migration and the wait for whoever is at it. */
+const MIGRATION_TIMEOUT = 60_000
+
+/** Does nothing when the schema is of this version or a newer one: newer versions must keep older nodes working. */
+async function upgrade(client: Client, schemaName: string): Promise<void> {
+  const schema = `"${schemaName}"`
+  const [found] = await client.query('select to_regclass($1)::text', [`${schema}.migrations`])
+  let version = 0
+  if (found?.[0]) {
+    const [newest] = await client.query(`select max(version)::text from ${schema}.migrations`, [])
+    version = Number(newest?.[0] ?? 0)
+  }
+  const locks = locksOf(schemaName)
+  for (const [index, definitions] of MIGRATIONS.entries()) {
+    const target = index + 1
+    if (version >= target) continue
+    // One statement, so all of it or nothing; what waited for the lock looks again and finds the work done.
+    const text = `do $migration$ begin
+      perform pg_advisory_xact_lock(${locks.migration});
+      -- Not to_regclass, which may answer from what this connection knew before it waited for the lock.
+      if exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                 where n.nspname = '${schemaName}' and c.relname = 'migrations') then
+        if exists (select from ${schema}.migrations where version >= ${target}) then return; end if;
+      end if;
+      ${definitions(schemaName, schema, locks)}
+      insert into ${schema}.migrations (version) values (${target});
+    end $migration$`
+    await client.query(text, [], MIGRATION_TIMEOUT)
+  }
+}
+
+interface Locks {
+  /** Held while the schema changes. */
+  migration: string
+  /** Held by the one who sweeps. */
+  sweep: string
+  /** First half of each session's lock. */
+  session: number
+}
+
+/** Advisory locks are shared by all that use the database, so these numbers should be nobody else's. */
+function locksOf(schemaName: string): Locks {
+  const digest = createHash('sha256').update(`mcp-roam ${schemaName}`).digest()
+  return {
+    migration: String(digest.readBigInt64BE(0)),
+    sweep: String(digest.readBigInt64BE(8)),
+    session: digest.readInt32BE(16),
+  }
+}
+
+/** Batch ids remembered of one stream; up to 250 more until the oldest are removed. */
+const RECENT_BATCHES = 1000
+
+/**
+ * Released ones never change: a change is a new entry.
+ *
+ * `create_session`, `delete_session`, `open_stream` and `delete_streams` take the session's lock first, in a statement of its own,
+ * so that what they look at next (READ COMMITTED) includes whatever the one before them did.
+ */
+const MIGRATIONS: readonly ((schema: string, quoted: string, locks: Locks) => string)[] = [
+  (schema, s, locks) => `
+    -- "if not exists" would want the right to create schemas even where there is one.
+    if not exists (select from pg_namespace where nspname = '${schema}') then create schema ${s}; end if;
+
+    create table ${s}.migrations (version int primary key, applied_at timestamptz not null default now());
+
+    create table ${s}.sessions (
+      id text collate "C" primary key,
+      revision bigint not null,
+      record text not null,
+      expires_at timestamptz not null
+    );
+    create index on ${s}.sessions (expires_at);
+
+    create table ${s}.tombstones (id text collate "C" primary key, expires_at timestamptz not null);
+    create index on ${s}.tombstones (expires_at);
+
+    -- One sequence for all, so that a value removed and set again has a revision that it never had.
+    create sequence ${s}.state_revisions;
+    create table ${s}.state (
+      session text collate "C" references ${s}.sessions on delete cascade,
+      key text collate "C",
+      value text not null,
+      revision bigint not null default nextval('${s}.state_revisions'),
+      primary key (session, key)
+    );
+
+    -- An append changes its stream's row. That is cheap as long as it changes nothing indexed: hence sweep_at, which is
+    -- expires_at rounded up to a minute, and room for more versions of the row in its page.
+    create table ${s}.streams (
+      n bigint generated always as identity primary key,
+      session text collate "C" not null,
+      stream text collate "C" not null,
+      head text not null,
+      writer text,
+      reader text,
+      first bigint not null,
+      last bigint not null,
+      -- UTF-16 code units of all events there ever were.
+      size bigint not null default 0,
+      ended boolean not null default false,
+      -- How many there ever were.
+      batches bigint not null default 0,
+      expires_at timestamptz not null,
+      sweep_at timestamptz not null,
+      unique (session, stream)
+    ) with (fillfactor = 70);
+    create index on ${s}.streams (sweep_at);
+
+    create table ${s}.events (
+      stream bigint references ${s}.streams on delete cascade,
+      position bigint,
+      -- Size of all events before this one.
+      start bigint not null,
+      data text not null,
+      primary key (stream, position)
+    );
+
+    create table ${s}.batches (
+      stream bigint references ${s}.streams on delete cascade,
+      id text collate "C",
+      -- Which of the stream's batches it is, from 1.
+      number bigint not null,
+      -- What its append resolved with.
+      position bigint not null,
+      primary key (stream, id)
+    );
+
+    create table ${s}.nodes (id text collate "C" primary key, name text not null, expires_at timestamptz not null);
+
+    -- Bodies too big for NOTIFY; losing them in a crash is no worse than losing the notification.
+    create unlogged table ${s}.messages (
+      id bigint generated always as identity primary key,
+      body text not null,
+      expires_at timestamptz not null
+    );
+
+    create function ${s}.later(_ms float8) returns timestamptz language sql volatile as $f$
+      select clock_timestamp() + _ms * interval '1 millisecond'
+    $f$;
+
+    create function ${s}.sweep_at(_ttl float8) returns timestamptz language sql volatile as $f$
+      select date_trunc('minute', ${s}.later(_ttl)) + interval '1 minute'
+    $f$;
+
+    create function ${s}.create_session(_id text, _record text, _revision bigint, _ttl float8)
+    returns boolean language plpgsql as $f$
+    begin
+      perform pg_advisory_xact_lock(${locks.session}, hashtext(_id));
+      perform from ${s}.tombstones where id = _id and expires_at > clock_timestamp();
+      if found then return false; end if;
+      delete from ${s}.sessions where id = _id and expires_at <= clock_timestamp();
+      insert into ${s}.sessions (id, record, revision, expires_at) values (_id, _record, _revision, ${s}.later(_ttl))
+      on conflict do nothing;
+      return found;
+    end $f$;
+
+    create function ${s}.delete_session(_id text, _tombstone float8) returns boolean language plpgsql as $f$
+    declare _expires timestamptz;
+    begin
+      perform ${s}.delete_streams(_id, _tombstone);
+      delete from ${s}.sessions where id = _id returning expires_at into _expires;
+      return coalesce(_expires > clock_timestamp(), false);
+    end $f$;
+
+    create function ${s}.delete_streams(_session text, _tombstone float8) returns void language plpgsql as $f$
+    begin
+      perform pg_advisory_xact_lock(${locks.session}, hashtext(_session));
+      insert into ${s}.tombstones (id, expires_at) values (_session, ${s}.later(_tombstone))
+      on conflict (id) do update set expires_at = excluded.expires_at;
+      delete from ${s}.streams where session = _session;
+    end $f$;
+
+    create function ${s}.set_state(_session text, _key text, _value text, _expected bigint)
+    returns text language plpgsql as $f$
+    begin
+      -- Keeps the session from being deleted until this is done.
+      perform from ${s}.sessions where id = _session and expires_at > clock_timestamp() for key share;
+      if not found then return 'gone'; end if;
+      if _value is null then
+        delete from ${s}.state where session = _session and key = _key and (_expected is null or revision = _expected);
+        if found then return 'ok'; end if;
+        if _expected > 0 then return 'conflict'; end if;
+        perform from ${s}.state where session = _session and key = _key;
+        return case when found and _expected = 0 then 'conflict' else 'ok' end;
+      elsif _expected is null then
+        insert into ${s}.state (session, key, value) values (_session, _key, _value)
+        on conflict (session, key) do update set value = excluded.value, revision = excluded.revision;
+      elsif _expected = 0 then
+        insert into ${s}.state (session, key, value) values (_session, _key, _value) on conflict do nothing;
+      else
+        update ${s}.state set value = _value, revision = default
+        where session = _session and key = _key and revision = _expected;
+      end if;
+      return case when found then 'ok' else 'conflict' end;
+    end $f$;
+
+    create function ${s}.open_stream(_session text, _stream text, _head text, _writer text, _base bigint, _ttl float8)
+    returns boolean language plpgsql as $f$
+    begin
+      perform pg_advisory_xact_lock_shared(${locks.session}, hashtext(_session));
+      perform from ${s}.tombstones where id = _session and expires_at > clock_timestamp();
+      if found then return false; end if;
+      delete from ${s}.streams where session = _session and stream = _stream and expires_at <= clock_timestamp();
+      insert into ${s}.streams (session, stream, head, writer, first, last, expires_at, sweep_at)
+      values (_session, _stream, _head, _writer, _base + 1, _base, ${s}.later(_ttl), ${s}.sweep_at(_ttl))
+      on conflict do nothing;
+      return true;
+    end $f$;
+
+    -- _events: JSON array of {p: 1 for the first, s: size of those before it in the batch, d: text}.
+    create function ${s}.append(
+      _session text, _stream text, _batch text, _writer text, _events text, _count int, _size bigint, _end boolean,
+      _ttl float8, _max_events bigint, _max_size bigint
+    ) returns bigint language plpgsql as $f$
+    declare
+      _s ${s}.streams;
+      _seen bigint;
+      _first bigint;
+    begin
+      select * into _s from ${s}.streams
+      where session = _session and stream = _stream and expires_at > clock_timestamp() for no key update;
+      if not found then return null; end if;
+
+      select position into _seen from ${s}.batches where stream = _s.n and id = _batch;
+      if found then return _seen; end if;
+      if _s.ended or (_s.writer is not null and _s.writer is distinct from _writer) then return null; end if;
+
+      if _count > 0 then
+        insert into ${s}.events (stream, position, start, data)
+        select _s.n, _s.last + p, _s.size + s, d
+        from json_to_recordset(_events::json) as e(p bigint, s bigint, d text);
+        _s.last := _s.last + _count;
+        _s.size := _s.size + _size;
+      end if;
+      _s.batches := _s.batches + 1;
+      insert into ${s}.batches (stream, id, number, position) values (_s.n, _batch, _s.batches, _s.last);
+      -- Not at each append, because it looks at all of the stream's.
+      if _s.batches % 250 = 0 then
+        delete from ${s}.batches where stream = _s.n and number <= _s.batches - ${RECENT_BATCHES};
+      end if;
+
+      _first := greatest(_s.first, _s.last - _max_events + 1);
+      if _s.size > _max_size and _first < _s.last then
+        select position into _first from ${s}.events
+        where stream = _s.n and position >= _first and start >= _s.size - _max_size order by position limit 1;
+        _first := coalesce(_first, _s.last);
+      end if;
+      if _first > _s.first then
+        delete from ${s}.events where stream = _s.n and position >= _s.first and position < _first;
+      end if;
+
+      update ${s}.streams set first = _first, last = _s.last, size = _s.size, ended = _end, batches = _s.batches,
+        expires_at = ${s}.later(_ttl), sweep_at = ${s}.sweep_at(_ttl)
+      where n = _s.n;
+      return _s.last;
+    end $f$;
+
+    -- Removes up to about _limit expired rows of each table; whoever else sweeps now, or holds a row, is not waited for.
+    -- Returns the most that it removed of one table: call it again while that is _limit.
+    create function ${s}.sweep(_limit int) returns int language plpgsql as $f$
+    declare
+      _most int := 0;
+      _count int;
+    begin
+      if not pg_try_advisory_xact_lock(${locks.sweep}) then return 0; end if;
+      ${sweeping(`delete from ${s}.sessions where id in (
+        select id from ${s}.sessions where expires_at <= now() order by expires_at limit _limit for update skip locked)`)}
+      ${sweeping(`delete from ${s}.tombstones where id in (
+        select id from ${s}.tombstones where expires_at <= now() order by expires_at limit _limit for update skip locked)`)}
+      -- Events first, so that a stream with many of them takes several calls.
+      ${sweeping(`delete from ${s}.events where (stream, position) in (
+        select e.stream, e.position from (
+          select n from ${s}.streams where sweep_at <= now() order by sweep_at limit _limit for update skip locked
+        ) as expired join ${s}.events e on e.stream = expired.n limit _limit)`)}
+      ${sweeping(`delete from ${s}.streams where n in (
+        select n from ${s}.streams as s
+        where sweep_at <= now() and not exists (select from ${s}.events where stream = s.n)
+        order by sweep_at limit _limit for update skip locked)`)}
+      ${sweeping(`delete from ${s}.nodes where id in (
+        select id from ${s}.nodes where expires_at <= now() limit _limit for update skip locked)`)}
+      ${sweeping(`delete from ${s}.messages where id in (
+        select id from ${s}.messages where expires_at <= now() order by id limit _limit for update skip locked)`)}
+      return _most;
+    end $f$;
+  `,
+]
+
+function sweeping(statement: string): string {
+  return `${statement};
+      get diagnostics _count = row_count;
+      _most := greatest(_most, _count);`
+}

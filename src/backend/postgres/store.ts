@@ -1,0 +1,87 @@
+import { type SessionRecord, type SessionStore, TOMBSTONE_TTL } from '../backend.js'
+import type { Database } from './schema.js'
+import { decode, duration, encode, key } from './values.js'
+
+/** Records that `list` reads in one statement. */
+const PAGE = 200
+
+export function sessionStore(database: Database): Required<SessionStore> {
+  const s = database.schema
+
+  return {
+    async create(record, ttl) {
+      const values = [key(record.id), JSON.stringify(record), record.revision, duration(ttl)]
+      const [row] = await database.query(`select ${s}.create_session($1, $2, $3, $4)::text`, values)
+      return row?.[0] === 'true'
+    },
+
+    async load(id) {
+      const text = `select record from ${s}.sessions where id = $1 and expires_at > clock_timestamp()`
+      const [row] = await database.query(text, [key(id)])
+      return row && parse(row[0])
+    },
+
+    async update(record, ttl) {
+      const rows = await database.query(
+        `update ${s}.sessions set record = $2, revision = $3::bigint, expires_at = ${s}.later($4)
+         where id = $1 and revision = $3::bigint - 1 and expires_at > clock_timestamp() returning id`,
+        [key(record.id), JSON.stringify(record), record.revision, duration(ttl)],
+      )
+      return rows.length > 0
+    },
+
+    async touch(id, ttl) {
+      const rows = await database.query(
+        `update ${s}.sessions set expires_at = ${s}.later($2) where id = $1 and expires_at > clock_timestamp() returning id`,
+        [key(id), duration(ttl)],
+      )
+      return rows.length > 0
+    },
+
+    async delete(id) {
+      const [row] = await database.query(`select ${s}.delete_session($1, $2)::text`, [key(id), TOMBSTONE_TTL])
+      return row?.[0] === 'true'
+    },
+
+    async *list() {
+      let after: string | undefined
+      for (;;) {
+        const rows = await database.query(
+          `select id, record from ${s}.sessions
+           where ${after === undefined ? 'id >= $1' : 'id > $1'} and expires_at > clock_timestamp()
+           order by id limit ${PAGE}`,
+          [after ?? ''],
+        )
+        for (const [, record] of rows) yield parse(record)
+        if (rows.length < PAGE) return
+        after = rows.at(-1)?.[0] ?? ''
+      }
+    },
+
+    async getState(id, name) {
+      const [row] = await database.query(
+        `select value, revision::text from ${s}.state
+         where session = $1 and key = $2
+         and exists (select from ${s}.sessions where id = $1 and expires_at > clock_timestamp())`,
+        [key(id), key(name)],
+      )
+      return row && { value: decode(row[0] ?? ''), revision: Number(row[1]) }
+    },
+
+    async setState(id, name, value, expected) {
+      const [row] = await database.query(`select ${s}.set_state($1, $2, $3, $4)`, [
+        key(id),
+        key(name),
+        value === undefined ? null : encode(value),
+        expected ?? null,
+      ])
+      const outcome = row?.[0]
+      return outcome === 'ok' || outcome === 'gone' ? outcome : 'conflict'
+    },
+  }
+}
+
+/** JSON text escapes what {@link encode} would. */
+function parse(record: string | null | undefined): SessionRecord {
+  return JSON.parse(record ?? 'null')
+}
