@@ -1,0 +1,50 @@
+/** Messages between nodes over PUBLISH and SUBSCRIBE, and which nodes are alive. */
+import type { MessageBus } from '../backend.js'
+import type { Connector } from './client.js'
+import type { Keys } from './keys.js'
+import type { Link } from './link.js'
+import { milliseconds, NOW, run, script } from './script.js'
+import { Subscriptions, TIMING } from './subscriptions.js'
+
+const BEAT = script(`
+${NOW}
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('PEXPIREAT', KEYS[1], redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2])
+return 1
+`)
+
+const NODES = script(`
+${NOW}
+return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.0f', now), '+inf')
+`)
+
+export interface RedisBus extends MessageBus {
+  close(): void
+}
+
+/** Publishes over `link`, and subscribes over a connection of its own, made at the first subscription. */
+export function messageBus(link: Link, keys: Keys, connector: () => Promise<Connector>, timing = TIMING): RedisBus {
+  const subscriptions = new Subscriptions(link, connector, timing)
+
+  return {
+    publish: (topic, message) => subscriptions.publish(keys.channel(topic), message),
+
+    subscribe: (topic, listener) => subscriptions.add(keys.channel(topic), listener),
+
+    async beat(node, ttl) {
+      await run(link, BEAT, [keys.nodes], [node, milliseconds(ttl)])
+    },
+
+    async leave(node) {
+      await link.send(keys.nodes, ['zrem', keys.nodes, node])
+    },
+
+    async nodes() {
+      const nodes = await run(link, NODES, [keys.nodes])
+      return Array.isArray(nodes) ? nodes.map(String) : []
+    },
+
+    close: () => subscriptions.close(),
+  }
+}

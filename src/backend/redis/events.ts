@@ -1,0 +1,181 @@
+/** Streams of events: a hash that says how the stream stands, and beside it a Redis stream whose ids carry the positions. */
+import { type EventLog, type Retention, type StreamInfo, TOMBSTONE_TTL } from '../backend.js'
+import type { Keys } from './keys.js'
+import type { Link } from './link.js'
+import { milliseconds, NOW, run, script } from './script.js'
+
+// Fields of the hash: `head`, `writer` and `reader` (absent: none), `first` and `last` (positions), `bytes` (kept, in UTF-16
+// code units), `ended`, and `recent` (the newest batches: id, last position, id, last position, …).
+
+/** How many batches a stream remembers, to know one that is sent again. */
+const RECENT = 64
+
+/** Positions pass 2^31 and would otherwise be written like 5e+09. */
+const WHOLE = `
+local function whole(number) return string.format('%.0f', number) end
+`
+
+const INFO = `
+local function info()
+  return redis.call('HMGET', KEYS[1], 'head', 'writer', 'reader', 'first', 'last', 'ended')
+end
+`
+
+/** Keeps stream, events and the session's list of streams as long as the last append says. Each script that uses it has them as KEYS 1 to 3. */
+const KEEP = `
+${NOW}
+local function keep(stream, ttl)
+  redis.call('PEXPIRE', KEYS[1], ttl)
+  redis.call('PEXPIRE', KEYS[2], ttl)
+  redis.call('ZADD', KEYS[3], now + ttl, stream)
+  if redis.call('PTTL', KEYS[3]) < tonumber(ttl) then redis.call('PEXPIRE', KEYS[3], ttl) end
+end
+`
+
+const OPEN = script(`
+${WHOLE}${KEEP}
+if redis.call('EXISTS', KEYS[4]) == 1 then return 0 end
+if redis.call('EXISTS', KEYS[1]) == 1 then return 1 end
+local base = tonumber(ARGV[4])
+redis.call('DEL', KEYS[2])
+redis.call('HSET', KEYS[1], 'head', ARGV[3], 'first', whole(base + 1), 'last', whole(base), 'bytes', 0)
+if ARGV[5] then redis.call('HSET', KEYS[1], 'writer', ARGV[5]) end
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+keep(ARGV[1], ARGV[2])
+return 1
+`)
+
+// A batch that was seen is answered before anything else is looked at: its outcome was lost, not its right to be appended.
+const APPEND = script(`
+${WHOLE}${KEEP}
+local stream, ttl, max_events, max_bytes = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local id, ends, writer, data = ARGV[5], ARGV[6], ARGV[7], 8
+local last, first, bytes, ended, owner, recent =
+  unpack(redis.call('HMGET', KEYS[1], 'last', 'first', 'bytes', 'ended', 'writer', 'recent'))
+if not last or redis.call('EXISTS', KEYS[4]) == 1 then return false end
+recent = recent and cmsgpack.unpack(recent) or {}
+for i = 1, #recent, 2 do
+  if recent[i] == id then return recent[i + 1] end
+end
+if ended or (owner and '=' .. owner ~= writer) then return false end
+
+last, first, bytes = tonumber(last), tonumber(first), tonumber(bytes)
+for i = data, #ARGV, 2 do
+  last = last + 1
+  bytes = bytes + tonumber(ARGV[i])
+  redis.call('XADD', KEYS[2], whole(last) .. '-0', 'size', ARGV[i], 'data', ARGV[i + 1])
+end
+
+local oldest = first
+while first < last and (last - first + 1 > max_events or bytes > max_bytes) do
+  local entry = redis.call('XRANGE', KEYS[2], whole(first) .. '-0', whole(first) .. '-0')[1]
+  if entry then bytes = bytes - tonumber(entry[2][2]) end
+  first = first + 1
+end
+if first > oldest then redis.call('XTRIM', KEYS[2], 'MINID', whole(first) .. '-0') end
+
+recent[#recent + 1] = id
+recent[#recent + 1] = whole(last)
+while #recent > ${2 * RECENT} do
+  table.remove(recent, 1)
+  table.remove(recent, 1)
+end
+redis.call('HSET', KEYS[1], 'last', whole(last), 'first', whole(first), 'bytes', whole(bytes), 'recent', cmsgpack.pack(recent))
+if ends == '1' then redis.call('HSET', KEYS[1], 'ended', 1) end
+keep(stream, ttl)
+return whole(last)
+`)
+
+const READ = script(`
+${INFO}
+if redis.call('EXISTS', KEYS[1]) == 0 then return false end
+local events = {}
+if ARGV[2] ~= '0' then events = redis.call('XRANGE', KEYS[2], ARGV[1] .. '-0', '+', 'COUNT', ARGV[2]) end
+return {info(), events}
+`)
+
+const ATTACH = script(`
+${INFO}
+if redis.call('EXISTS', KEYS[1]) == 0 then return false end
+local before = info()
+redis.call('HSET', KEYS[1], 'reader', ARGV[1])
+return before
+`)
+
+const CLAIM = script(`
+local writer, ended = unpack(redis.call('HMGET', KEYS[1], 'writer', 'ended'))
+if ended or writer ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], 'writer', ARGV[1])
+return 1
+`)
+
+// The session's own tombstone says more and stays.
+const DELETE = script(`
+if redis.call('SET', KEYS[1], 'events', 'PX', ARGV[1], 'NX') == false then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+return redis.call('ZRANGE', KEYS[2], 0, -1)
+`)
+
+export function eventLog(link: Link, keys: Keys, retention: Required<Retention>): EventLog {
+  const ttl = milliseconds(retention.ttl)
+  const maxEvents = String(Math.min(retention.maxEvents, Number.MAX_SAFE_INTEGER))
+  const maxBytes = String(Math.min(retention.maxBytes, Number.MAX_SAFE_INTEGER))
+  const pair = (session: string, stream: string) => [keys.stream(session, stream), keys.events(session, stream)]
+  const all = (session: string, stream: string) => [
+    ...pair(session, stream),
+    keys.streams(session),
+    keys.deleted(session),
+  ]
+
+  return {
+    async open(session, stream, { head, writer, base = 0 }) {
+      const args = [stream, ttl, head, String(base)]
+      if (writer !== undefined) args.push(writer)
+      return (await run(link, OPEN, all(session, stream), args)) === 1
+    },
+
+    async append(session, stream, { id, writer, events, end }) {
+      const args = [stream, ttl, maxEvents, maxBytes, id, end ? '1' : '', writer === undefined ? '' : `=${writer}`]
+      for (const data of events) args.push(String(data.length), data)
+      const last = await run(link, APPEND, all(session, stream), args)
+      return typeof last === 'string' ? Number(last) : undefined
+    },
+
+    async read(session, stream, after, limit) {
+      const args = [String(after + 1), String(Math.max(0, Math.min(limit, 1_000_000)))]
+      const reply = await run(link, READ, pair(session, stream), args)
+      if (!Array.isArray(reply)) return undefined
+      const [fields, entries] = reply as [unknown[], [string, string[]][]]
+      const events = entries.map(([id, entry]) => ({ position: Number.parseInt(id, 10), data: entry[3] ?? '' }))
+      return { ...streamInfo(fields), events }
+    },
+
+    async attach(session, stream, reader) {
+      const fields = await run(link, ATTACH, [keys.stream(session, stream)], [reader])
+      return Array.isArray(fields) ? streamInfo(fields) : undefined
+    },
+
+    async claim(session, stream, writer, from) {
+      return (await run(link, CLAIM, [keys.stream(session, stream)], [writer, from])) === 1
+    },
+
+    async delete(session) {
+      const index = keys.streams(session)
+      const streams = await run(link, DELETE, [keys.deleted(session), index], [milliseconds(TOMBSTONE_TTL)])
+      // From here on no stream is opened or appended to. If this node dies now, a second delete finds the same list,
+      // and what nobody deletes expires.
+      const names = (Array.isArray(streams) ? streams : []).flatMap((stream) => pair(session, String(stream)))
+      await link.send(index, ['del', index, ...names])
+    },
+  }
+}
+
+function streamInfo([head, writer, reader, first, last, ended]: unknown[]): StreamInfo {
+  return {
+    head: String(head),
+    writer: typeof writer === 'string' ? writer : undefined,
+    reader: typeof reader === 'string' ? reader : undefined,
+    first: Number(first),
+    last: Number(last),
+    ended: ended !== null && ended !== undefined,
+  }
+}

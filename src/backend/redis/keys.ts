@@ -1,0 +1,55 @@
+/**
+ * The names of everything that mcp-roam keeps in Redis. All keys of a session carry the same hash tag, so that a Redis Cluster
+ * keeps them on one node and a script may touch them together.
+ */
+
+/** Which keys and channels are there, for a prefix. */
+export interface Keys {
+  /** Hash: the record, its revision, and the session's state. */
+  session(id: string): string
+  /** String: says that the session was deleted. */
+  deleted(id: string): string
+  /** Sorted set: ids of the session's streams by the time they expire. */
+  streams(id: string): string
+  /** Hash: how a stream stands. */
+  stream(id: string, stream: string): string
+  /** Redis stream: the events of a stream. */
+  events(id: string, stream: string): string
+  /** Sorted set: ids of the nodes by the time they are to be taken for dead. */
+  nodes: string
+  /** What a topic of the bus is called. */
+  channel(topic: string): string
+  /** The glob pattern of all `session` keys. */
+  sessions: string
+}
+
+/** Throws if the prefix would break the hash tags. */
+export function keysFor(prefix: string): Keys {
+  if (/[{}]/.test(prefix)) {
+    throw new TypeError('redis(): the prefix may not contain { or }, which say what a Redis Cluster keeps together')
+  }
+  return {
+    session: (id) => `${prefix}:session:{${tag(id)}}`,
+    deleted: (id) => `${prefix}:deleted:{${tag(id)}}`,
+    streams: (id) => `${prefix}:streams:{${tag(id)}}`,
+    stream: (id, stream) => `${prefix}:stream:{${tag(id)}}:${wellFormed(stream)}`,
+    events: (id, stream) => `${prefix}:events:{${tag(id)}}:${wellFormed(stream)}`,
+    nodes: `${prefix}:nodes`,
+    channel: (topic) => `${prefix}:topic:${wellFormed(topic)}`,
+    sessions: `${prefix.replace(/[\\*?[\]^-]/g, '\\$&')}:session:{*}`,
+  }
+}
+
+/** The id without braces, which would end the tag early, and never empty, which would make it no tag at all. */
+function tag(id: string): string {
+  return id === '' ? '%' : encode(id, /[%{}\ud800-\udfff]/gu)
+}
+
+/** Half a surrogate pair has no UTF-8: without this, different texts would become the same key. */
+export function wellFormed(text: string): string {
+  return encode(text, /[%\ud800-\udfff]/gu)
+}
+
+function encode(text: string, characters: RegExp): string {
+  return text.replace(characters, (character) => `%${character.charCodeAt(0).toString(16).padStart(4, '0')}`)
+}
