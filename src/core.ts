@@ -1,6 +1,5 @@
 /** What handler and transport share: the rooms of a node, put together from the options. */
 import { type BoundedBackend, bounded } from './backend/bounded.js'
-import { memory } from './backend/memory.js'
 import { ClusterNode } from './cluster/node.js'
 import type { ServerFactory, SessionHandlerOptions } from './options.js'
 import { DEFAULT_SESSION_ID_GENERATOR, Sessions } from './session/sessions.js'
@@ -19,12 +18,13 @@ const DAY = 24 * 60 * MINUTE
 export function createCore(factory: ServerFactory, options: SessionHandlerOptions): Core {
   checkOptions(options)
   const onerror = (error: Error) => options.onerror?.(error)
-  const backend = bounded(options.backend ?? memory(), options.backendTimeout ?? 5000, onerror)
-  const node = new ClusterNode(backend.bus, onerror)
+  const backend = bounded(options.backend, options.backendTimeout ?? 5000, onerror)
+  const node = new ClusterNode(backend.bus, backend.shared, onerror)
   const streams = new Streams(node, backend, {
     keepAlive: options.keepAlive ?? 15_000,
     retryInterval: options.retryInterval ?? 1000,
     maxBuffered: options.maxBuffered ?? 1024 * 1024,
+    onerror,
   })
   const sessions = new Sessions(factory, backend, node, streams, {
     idleTtl: options.idleTtl ?? 7 * DAY,

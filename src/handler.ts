@@ -1,4 +1,6 @@
 /** `createSessionHandler`: an MCP endpoint whose sessions outlive the process. */
+
+import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createCore } from './core.js'
 import { Endpoint } from './endpoint.js'
@@ -14,16 +16,19 @@ export interface FetchOptions {
   parsedBody?: unknown
 }
 
-/** Tells clients what changed, on the standalone stream of each session it concerns. */
+/**
+ * Tells clients what changed: each session that is live on some node, or has a stream open there, once, on its standalone
+ * stream. Resolves when all nodes have been told; rejects if the backend is away.
+ */
 export interface Notifier {
   /** `notifications/tools/list_changed` to every session. */
-  toolsChanged(): void
+  toolsChanged(): Promise<void>
   /** `notifications/prompts/list_changed` to every session. */
-  promptsChanged(): void
+  promptsChanged(): Promise<void>
   /** `notifications/resources/list_changed` to every session. */
-  resourcesChanged(): void
+  resourcesChanged(): Promise<void>
   /** `notifications/resources/updated` to the sessions subscribed to the URI. */
-  resourceUpdated(uri: string): void
+  resourceUpdated(uri: string): Promise<void>
 }
 
 export interface SessionDirectory {
@@ -68,12 +73,10 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
   const endpoint = new Endpoint(core, options)
   const { backend, node, sessions, streams } = core
 
-  const notifyAll = (method: string, params?: { uri: string }) => {
+  const notifyAll = async (method: string, params?: { uri: string }) => {
     const text = JSON.stringify({ jsonrpc: '2.0', method, ...(params && { params }) })
-    for (const live of sessions.live()) {
-      const journal = live.record?.journal
-      if (journal?.initialized && (!params || journal.subscriptions.includes(params.uri))) live.sendStandalone(text)
-    }
+    const notice = { id: randomUUID(), text, ...params }
+    await Promise.all([sessions.notify(notice), node.askOthers('', { kind: 'notify', ...notice })])
   }
 
   return {
@@ -119,6 +122,7 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
       endpoint.draining = true
       await sessions.close()
       streams.close()
+      await node.close()
       await backend.close()
     },
   }

@@ -8,6 +8,8 @@ export class Unavailable extends Error {
 }
 
 export interface BoundedBackend {
+  /** Whether other nodes can be on the bus. */
+  readonly shared: boolean
   readonly name: string
   readonly sessions: SessionStore
   readonly events: EventLog
@@ -17,7 +19,8 @@ export interface BoundedBackend {
 }
 
 /** What is missing of event log and bus is the process's memory. */
-export function bounded(backend: Backend, timeout: number, onerror: (error: Error) => void): BoundedBackend {
+export function bounded(given: Backend | undefined, timeout: number, onerror: (error: Error) => void): BoundedBackend {
+  const backend = given ?? memory()
   const local = backend.events && backend.bus ? undefined : memory()
   const limit = async <T>(what: string, answer: Promise<T>): Promise<T> => {
     let timer: NodeJS.Timeout | undefined
@@ -48,6 +51,7 @@ export function bounded(backend: Backend, timeout: number, onerror: (error: Erro
   const { getState, setState } = sessions
   return {
     name: backend.name ?? 'custom',
+    shared: given?.bus !== undefined,
     sessions: {
       create: (record, ttl) => call('create', () => sessions.create(record, ttl)),
       load: (id) => call('load', () => sessions.load(id)),

@@ -1,49 +1,144 @@
-/** This process among the others: its id, and what nodes tell each other about the sessions they share. */
+/** This process among the others: its id, its heartbeat, and what nodes tell and ask each other about the sessions they share. */
 import { randomBytes } from 'node:crypto'
 import type { MessageBus } from '../backend/backend.js'
 import type { JSONRPCMessage } from '../jsonrpc.js'
 
-/** What a node tells the others that have the same session at hand. Any of these may be lost. */
-export type SessionNews =
-  /** Events were appended; without `events` (they are many or big) only the log has them. */
-  | { kind: 'events'; stream: string; first: number; events?: readonly string[]; ended: boolean }
-  /** A connection here follows the stream now: any other one ends. */
-  | { kind: 'attached'; stream: string }
+/** Told to whoever follows a session's streams: events were appended. It may be lost: the log has it all. */
+export interface StreamNews {
+  stream: string
+  /** Position of the first one. */
+  first: number
+  /** Left out if they are many or big. */
+  events?: readonly string[]
+  ended: boolean
+}
+
+/** Asked of a node, which answers whether it had a use for it. */
+export type Ask =
+  /** A client's response, or progress, for a request that this node sent. */
+  | { kind: 'answer'; message: JSONRPCMessage }
+  /** A client's `cancelled`, for whoever runs that request. */
+  | { kind: 'cancel'; message: JSONRPCMessage }
+  /** Any other notification of a client, for every live session. */
+  | { kind: 'notification'; message: JSONRPCMessage }
   /** The record has a new revision. */
   | { kind: 'updated'; revision: number }
   /** The session is over. */
   | { kind: 'deleted' }
-  /** A client's notification that concerns every live session. */
-  | { kind: 'notification'; message: JSONRPCMessage }
+  /** A connection elsewhere follows the stream now: the one here ends. */
+  | { kind: 'attached'; stream: string }
+  /** The program wants every session (subscribed to `uri`, if given) to be told. */
+  | { kind: 'notify'; id: string; text: string; uri?: string }
 
-type NewsListener = (news: SessionNews) => void
+/** Answers what other nodes ask about a session. */
+export type AskListener = (session: string, ask: Ask) => Promise<boolean>
+
+/** `unreached`: no answer in time, from a node that still seems to be alive. */
+export type AskOutcome = 'used' | 'unused' | 'unreached' | 'gone'
+
+const HEARTBEAT_INTERVAL = 1000
+/** A node that was silent for this long is taken for dead, by the others and by itself. */
+export const HEARTBEAT_TTL = 5000
+const ASK_TIMEOUT = 2000
+/** How long an answer is remembered, in case that the question comes again because the answer was lost. */
+const ANSWER_MEMORY = 2 * ASK_TIMEOUT
+
+type Envelope =
+  | { to: 'ask'; id: string; from: string; session: string; ask: Ask }
+  | { to: 'answer'; id: string; used: boolean }
 
 interface Membership {
-  listeners: Set<NewsListener>
+  listeners: Set<(news: StreamNews) => void>
   ready: Promise<() => Promise<void>>
 }
 
 export class ClusterNode {
   /** New at every start. */
   readonly id = randomBytes(6).toString('base64url')
+  /** When the others may last have taken this node for dead, so that it must not trust what it was not told, in ms since the epoch. */
+  distrustedAt = 0
+  #listeners = new Set<AskListener>()
   #joined = new Map<string, Membership>()
+  #waiting = new Map<string, (used: boolean) => void>()
+  #answered = new Map<string, Promise<boolean>>()
+  #asks = 0
+  #ready: Promise<void> | undefined
+  #unsubscribe: (() => Promise<void>) | undefined
+  #beatAt = 0
+  #heart: NodeJS.Timeout | undefined
+  #closed = false
 
+  /** Without `shared`, nobody else can be on the bus: there is no heartbeat, and nobody to ask. */
   constructor(
     private readonly bus: MessageBus,
+    readonly shared: boolean,
     private readonly onerror: (error: Error) => void,
   ) {}
 
+  /** Resolves when the other nodes can reach this one; no session may be live here before. */
+  ready(): Promise<void> {
+    if (!this.shared) return Promise.resolve()
+    this.#ready ??= this.#start().catch((error) => {
+      this.#ready = undefined
+      throw error
+    })
+    return this.#ready
+  }
+
+  /** Takes part in answering what other nodes ask. */
+  answer(listener: AskListener): void {
+    this.#listeners.add(listener)
+  }
+
+  /** The other nodes alive. */
+  async others(): Promise<string[]> {
+    return this.shared ? (await this.bus.nodes()).filter((node) => node !== this.id) : []
+  }
+
+  /** Asks one node, until it answers or `timeout` ms have passed. */
+  async ask(node: string, session: string, ask: Ask, timeout = ASK_TIMEOUT): Promise<AskOutcome> {
+    if (!this.shared) return 'gone'
+    await this.ready()
+    const id = `${this.id}:${this.#asks++}`
+    const question = JSON.stringify({ to: 'ask', id, from: this.id, session, ask } satisfies Envelope)
+    const topic = nodeTopic(node)
+    let repeat: NodeJS.Timeout | undefined
+    let timer: NodeJS.Timeout | undefined
+    try {
+      const used = await new Promise<boolean | undefined>((resolve, reject) => {
+        this.#waiting.set(id, resolve)
+        const send = () => this.bus.publish(topic, question)
+        send().catch(reject)
+        repeat = setInterval(() => send().catch(() => {}), ASK_TIMEOUT / 4)
+        timer = setTimeout(() => resolve(undefined), timeout)
+      })
+      if (used !== undefined) return used ? 'used' : 'unused'
+      return (await this.others()).includes(node) ? 'unreached' : 'gone'
+    } finally {
+      this.#waiting.delete(id)
+      clearInterval(repeat)
+      clearTimeout(timer)
+    }
+  }
+
+  /** Asks all other nodes at once. */
+  async askOthers(session: string, ask: Ask): Promise<AskOutcome[]> {
+    const others = await this.others()
+    return Promise.all(others.map((node) => this.ask(node, session, ask)))
+  }
+
   /** Resolves when the other nodes' news of the session will arrive; with the way to end that. */
-  async join(session: string, onnews: (news: SessionNews) => void): Promise<() => void> {
+  async join(session: string, onnews: (news: StreamNews) => void): Promise<() => void> {
     let membership = this.#joined.get(session)
     if (!membership) {
-      const listeners = new Set<NewsListener>()
-      membership = { listeners, ready: this.bus.subscribe(topicOf(session), (text) => this.#hear(text, listeners)) }
+      const listeners = new Set<(news: StreamNews) => void>()
+      const hear = (text: string) => this.#hear(text, listeners)
+      membership = { listeners, ready: this.bus.subscribe(sessionTopic(session), hear) }
       this.#joined.set(session, membership)
     }
     const joined = membership
     // the same function may join twice, and leave once
-    const listener: NewsListener = (news) => onnews(news)
+    const listener = (news: StreamNews) => onnews(news)
     joined.listeners.add(listener)
     const leave = () => {
       if (!joined.listeners.delete(listener) || joined.listeners.size > 0) return
@@ -59,21 +154,82 @@ export class ClusterNode {
     return leave
   }
 
-  /** Tells the other nodes; they may not hear it. */
-  tell(session: string, news: SessionNews): void {
-    this.bus.publish(topicOf(session), JSON.stringify({ ...news, from: this.id })).catch(() => {})
+  /** Tells the other nodes that follow the session's streams; they may not hear it. */
+  tell(session: string, news: StreamNews): void {
+    this.bus.publish(sessionTopic(session), JSON.stringify({ from: this.id, news })).catch(() => {})
   }
 
-  #hear(text: string, listeners: Set<NewsListener>): void {
+  /** Takes this node out of the cluster at once. */
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    clearInterval(this.#heart)
+    if (!this.#ready) return
+    await this.bus.leave(this.id).catch(() => {})
+    await this.#unsubscribe?.().catch(() => {})
+  }
+
+  async #start(): Promise<void> {
+    this.#unsubscribe = await this.bus.subscribe(nodeTopic(this.id), (text) => this.#receive(text))
+    await this.#beat()
+    if (this.#closed) return this.#unsubscribe()
+    this.#heart = setInterval(() => this.#beat().catch(() => {}), HEARTBEAT_INTERVAL)
+    this.#heart.unref()
+  }
+
+  async #beat(): Promise<void> {
+    const before = Date.now()
+    await this.bus.beat(this.id, HEARTBEAT_TTL)
+    if (this.#beatAt > 0 && Date.now() - this.#beatAt > HEARTBEAT_TTL) this.distrustedAt = Date.now()
+    this.#beatAt = before
+  }
+
+  #receive(text: string): void {
+    const envelope = this.#parse<Envelope>(text)
+    if (envelope?.to === 'answer') this.#waiting.get(envelope.id)?.(envelope.used)
+    else if (envelope) {
+      const { id, from, session, ask } = envelope
+      this.#use(id, session, ask)
+        .then(
+          (used) => this.bus.publish(nodeTopic(from), JSON.stringify({ to: 'answer', id, used } satisfies Envelope)),
+          // the one who asked gets no answer, and knows no more than the truth
+          (error) => this.onerror(error),
+        )
+        .catch(() => {})
+    }
+  }
+
+  #use(id: string, session: string, ask: Ask): Promise<boolean> {
+    let used = this.#answered.get(id)
+    if (!used) {
+      used = Promise.all([...this.#listeners].map((listener) => listener(session, ask))).then((uses) =>
+        uses.includes(true),
+      )
+      this.#answered.set(id, used)
+      setTimeout(() => this.#answered.delete(id), ANSWER_MEMORY).unref()
+    }
+    return used
+  }
+
+  #hear(text: string, listeners: Set<(news: StreamNews) => void>): void {
+    const heard = this.#parse<{ from: string; news: StreamNews }>(text)
+    if (heard && heard.from !== this.id) for (const listener of [...listeners]) listener(heard.news)
+  }
+
+  #parse<T>(text: string): T | undefined {
     try {
-      const news = JSON.parse(text) as SessionNews & { from: string }
-      if (news.from !== this.id) for (const listener of [...listeners]) listener(news)
+      return JSON.parse(text) as T
     } catch (error) {
       this.onerror(error instanceof Error ? error : new Error(String(error)))
+      return undefined
     }
   }
 }
 
-function topicOf(session: string): string {
+function sessionTopic(session: string): string {
   return `session:${session}`
+}
+
+function nodeTopic(node: string): string {
+  return `node:${node}`
 }

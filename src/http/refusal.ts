@@ -23,6 +23,7 @@ const TABLE = {
   origin: [403, -32000, 'Forbidden: the Origin header is not allowed'],
   host: [403, -32000, 'Forbidden: the Host header is not allowed'],
   unavailable: [503, -32603, 'The session store is unavailable, try again'],
+  unreached: [503, -32603, 'The node that this message is for does not answer, try again'],
   draining: [503, -32603, 'This node is shutting down, try again'],
   internal: [500, -32603, 'Internal error'],
 } as const satisfies Record<string, readonly [status: number, code: number, message: string]>
@@ -32,6 +33,7 @@ export type RefusalName = keyof typeof TABLE
 const HEADERS: Partial<Record<RefusalName, ReplyHeaders>> = {
   method: { allow: 'GET, POST, DELETE' },
   unavailable: { 'retry-after': '1' },
+  unreached: { 'retry-after': '1' },
   draining: { 'retry-after': '1' },
   tooLarge: { connection: 'close' },
 }

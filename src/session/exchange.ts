@@ -53,7 +53,7 @@ export class Exchange {
     if (!this.#unanswered.delete(id)) return
     const text = JSON.stringify(response)
     const last = this.#unanswered.size === 0
-    if (this.#stream) this.#stream.writer.push(text, last)
+    if (this.#stream) this.#stream.writer.push(text, { end: last })
     else this.#answers.push(text)
     if (last) this.#finish()
   }

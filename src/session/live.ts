@@ -1,12 +1,11 @@
 /** A live session: one server instance for a session on this node, and the transport that the instance sees. */
 import type { Journal, SessionRecord, SessionStore } from '../backend/backend.js'
-import type { ClusterNode } from '../cluster/node.js'
+import type { Ask, ClusterNode } from '../cluster/node.js'
 import type { HttpReply, HttpRequest } from '../http/message.js'
 import { Refusal } from '../http/refusal.js'
 import { PRIMING_PROTOCOL_VERSION } from '../http/rules.js'
 import {
   isNotification,
-  isObject,
   isRequest,
   isResponse,
   type JSONRPCErrorResponse,
@@ -19,11 +18,10 @@ import {
 import type { MessageExtra, ResponseMode, ServerInstance, Transport } from '../options.js'
 import { STANDALONE } from '../stream/event-id.js'
 import type { StreamOwner, Streams } from '../stream/streams.js'
-import type { StreamWriter } from '../stream/writer.js'
 import { runInSession } from './current.js'
 import { Exchange } from './exchange.js'
 import { isStateBearing, journalled, replay } from './journal.js'
-import { OutgoingRequests } from './outgoing.js'
+import { askingNode, OutgoingRequests } from './outgoing.js'
 import type { SessionView } from './view.js'
 
 /** How long a new instance may take to answer one replayed message, in ms. */
@@ -64,7 +62,6 @@ export class LiveSession implements Transport {
   #replies = new Map<RequestId, (response: JSONRPCResponse | Error) => void>()
   #calls = 0
   #replaying = false
-  #standalone: StreamWriter | undefined
   #journalling: Promise<void> = Promise.resolve()
   #closed = false
   #over = false
@@ -158,7 +155,7 @@ export class LiveSession implements Transport {
     const exchange = requests.length > 0 ? this.#exchange(requests, batch, reply) : undefined
     for (const message of messages) {
       if (isRequest(message)) this.#dispatch(message, new ReceivedWith(request, this, exchange as Exchange))
-      else if (isResponse(message)) this.#receiveResponse(message)
+      else if (isResponse(message)) await this.#receiveAnswer(message, message.id)
       else await this.#receiveNotification(message, request)
     }
     if (!exchange) reply.send(202, { 'mcp-session-id': this.id })
@@ -176,16 +173,7 @@ export class LiveSession implements Transport {
     const text = JSON.stringify(outgoing)
     const related = options?.relatedRequestId
     const exchange = related === undefined ? undefined : this.#exchanges.get(related)
-    if (!exchange?.send(text)) this.sendStandalone(text)
-  }
-
-  /** Sends a message that belongs to no request. */
-  sendStandalone(text: string): void {
-    this.#standalone ??= this.host.streams.standaloneWriter(this.id, (error) => {
-      this.#standalone = undefined
-      if (error !== undefined) this.host.onerror(asError(error))
-    })
-    this.#standalone.push(text)
+    if (!exchange?.send(text)) void this.host.streams.send(this.id, text)
   }
 
   /** Makes the stored record and this instance agree on what another node has changed. */
@@ -200,9 +188,37 @@ export class LiveSession implements Transport {
     }
   }
 
-  /** A notification that another node has received for the session. */
+  /** A client's notification that another node has received. */
   hear(message: JSONRPCMessage): void {
     this.#dispatch(message)
+  }
+
+  /** A client's response to a request of this instance, or progress of one; false if there is no such request. */
+  answer(message: JSONRPCMessage): boolean {
+    if (isResponse(message)) {
+      const id = message.id === undefined ? undefined : this.#outgoing.answered(message.id)
+      if (id === undefined) return false
+      this.#dispatch({ ...message, id })
+      this.#rest()
+      return true
+    }
+    const params = (message as JSONRPCNotification).params
+    const progressToken = this.#outgoing.progressToken(params?.progressToken)
+    if (progressToken === undefined) return false
+    this.#dispatch({ ...message, params: { ...params, progressToken } })
+    return true
+  }
+
+  /** The client's `cancelled`; false if that request does not run here. */
+  cancel(message: JSONRPCMessage, extra?: MessageExtra): boolean {
+    const id = (message as JSONRPCNotification).params?.requestId as RequestId
+    const exchange = this.#exchanges.get(id)
+    if (!exchange) return false
+    this.#dispatch(message, extra)
+    exchange.cancel(id)
+    this.#exchanges.delete(id)
+    this.#rest()
+    return true
   }
 
   closeSSE(exchange: Exchange): void {
@@ -243,7 +259,6 @@ export class LiveSession implements Transport {
   /** Resolves when what was sent so far is in the event log. */
   async flushed(): Promise<void> {
     await Promise.all([...this.#exchanges.values()].map((exchange) => exchange.flushed()))
-    await this.#standalone?.flushed()
   }
 
   #exchange(requests: JSONRPCRequest[], batch: boolean, reply: HttpReply): Exchange {
@@ -271,11 +286,22 @@ export class LiveSession implements Transport {
     this.#rest()
   }
 
-  #receiveResponse(response: JSONRPCResponse): void {
-    const id = response.id === undefined ? undefined : this.#outgoing.answered(response.id)
-    if (id === undefined) throw new Refusal('notAwaited')
-    this.#dispatch({ ...response, id })
-    this.#rest()
+  /** A response, or progress, goes to the node that the wire id names. */
+  async #receiveAnswer(message: JSONRPCMessage, wireId: unknown): Promise<void> {
+    const { node } = this.host
+    const asker = askingNode(wireId)
+    if (asker === node.id && this.answer(message)) return
+    const outcome =
+      asker === undefined || asker === node.id ? 'unused' : await node.ask(asker, this.id, { kind: 'answer', message })
+    if (outcome === 'unreached') throw new Refusal('unreached')
+    // progress may come late, when nobody waits for it any more
+    if (outcome !== 'used' && isResponse(message)) throw new Refusal('notAwaited')
+  }
+
+  /** What any live session may have a use for. */
+  async #tellOthers(ask: Ask): Promise<void> {
+    const outcomes = await this.host.node.askOthers(this.id, ask)
+    if (outcomes.includes('unreached')) throw new Refusal('unreached')
   }
 
   async #receiveNotification(message: JSONRPCNotification, request: HttpRequest): Promise<void> {
@@ -284,21 +310,14 @@ export class LiveSession implements Transport {
       case 'notifications/initialized':
         await this.#journal(message)
         return this.#dispatch(message, extra)
-      case 'notifications/cancelled': {
-        this.#dispatch(message, extra)
-        const id = message.params?.requestId as RequestId
-        this.#exchanges.get(id)?.cancel(id)
-        this.#exchanges.delete(id)
-        return this.#rest()
-      }
-      case 'notifications/progress': {
-        const progressToken = this.#outgoing.progressToken(message.params?.progressToken)
-        if (progressToken === undefined) return
-        return this.#dispatch({ ...message, params: { ...message.params, progressToken } }, extra)
-      }
+      case 'notifications/cancelled':
+        if (!this.cancel(message, extra)) await this.#tellOthers({ kind: 'cancel', message })
+        return
+      case 'notifications/progress':
+        return this.#receiveAnswer(message, message.params?.progressToken)
       default:
         this.#dispatch(message, extra)
-        this.host.node.tell(this.id, { kind: 'notification', message })
+        await this.#tellOthers({ kind: 'notification', message })
     }
   }
 
@@ -336,7 +355,8 @@ export class LiveSession implements Transport {
         const updated = { ...record, revision: record.revision + 1, journal }
         if (await this.host.store.update(updated, this.host.ttlOf(updated))) {
           this.record = updated
-          this.host.node.tell(this.id, { kind: 'updated', revision: updated.revision })
+          // A node that cannot be reached finds out when it next compares its record with the store.
+          await this.host.node.askOthers(this.id, { kind: 'updated', revision: updated.revision }).catch(() => {})
           break
         }
         const stored = await this.host.store.load(this.id)
@@ -407,8 +427,4 @@ function outcomeUnknown(id: RequestId): JSONRPCErrorResponse {
       data: { reason: 'outcome-unknown' },
     },
   }
-}
-
-function asError(error: unknown): Error {
-  return isObject(error) && error instanceof Error ? error : new Error(String(error))
 }

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Journal, SessionRecord } from '../backend/backend.js'
 import type { BoundedBackend } from '../backend/bounded.js'
-import type { ClusterNode, SessionNews } from '../cluster/node.js'
+import type { Ask, ClusterNode } from '../cluster/node.js'
 import type { HttpRequest } from '../http/message.js'
 import { Refusal } from '../http/refusal.js'
 import { isSessionId } from '../http/rules.js'
@@ -47,7 +47,6 @@ interface Opening {
 
 interface Resident {
   live: LiveSession
-  leave: () => void
   /** The principal that was last found to be the session's; null: none was yet. */
   principal: string | undefined | null
   /** On its way to being compared with the store. */
@@ -78,6 +77,7 @@ export class Sessions {
       onclosed: (live) => this.#forget(live),
       onerror: options.onerror,
     }
+    node.answer((id, ask) => this.#answer(id, ask))
     this.#sweeper = setInterval(() => this.#sweep(), Math.min(Math.max(options.liveIdle / 4, 100), 10_000))
     this.#sweeper.unref()
   }
@@ -107,10 +107,10 @@ export class Sessions {
     const protocolVersion = String(journal.initialize.protocolVersion)
     const view = new SessionView(sessions, id, false, principal, { createdAt, protocolVersion, journal })
     const live = new LiveSession(this.#host, id, view)
-    let leave: (() => void) | undefined
     let stored = false
     try {
       const session = view
+      await this.#host.node.ready()
       const server = await this.factory({ session, restored: false, ...context })
       await live.connect(server)
       const response = await live.call(message.method, message.params, { ...sdkExtra(request) })
@@ -127,7 +127,6 @@ export class Sessions {
         protocolVersion: String(response.result.protocolVersion),
         journal,
       }
-      leave = await this.#join(id)
       stored = true
       if (!(await sessions.create(record, this.#ttlOf(record)))) {
         stored = false
@@ -137,10 +136,9 @@ export class Sessions {
       view.source = live
       await this.options.hooks.onSessionInitialized?.(session, context)
       if (live.closed) throw new Error('the server closed while its session was initialized')
-      this.#settle({ live, leave, principal })
+      this.#settle({ live, principal })
       return { response, live }
     } catch (error) {
-      leave?.()
       await live.dispose().catch(this.options.onerror)
       // A create that timed out may still have happened. Nobody knows the id: what is left, if this fails too, expires.
       if (stored) sessions.delete(id).catch(() => {})
@@ -160,9 +158,10 @@ export class Sessions {
         const { live } = resident
         if (!isOwner(resident, owner)) throw new Refusal('sessionNotFound')
         const age = Date.now() - live.checkedAt
-        if (age > CHECK_AFTER) {
+        const distrusted = live.checkedAt <= this.#host.node.distrustedAt
+        if (age > CHECK_AFTER || distrusted) {
           const checked = this.#check(resident)
-          if (age > MAX_STALENESS) await checked
+          if (age > MAX_STALENESS || distrusted) await checked
           else checked.catch(() => {})
         }
         if (!live.closed) return live
@@ -197,25 +196,48 @@ export class Sessions {
     return record !== undefined && (await this.#delete(record))
   }
 
-  #join(id: string): Promise<() => void> {
-    return this.#host.node.join(id, (news) => this.#hear(id, news))
+  /** Another node asks about a session. */
+  async #answer(id: string, ask: Ask): Promise<boolean> {
+    if (ask.kind === 'notify') {
+      await this.notify(ask)
+      return true
+    }
+    const opening = this.#opening.get(id)
+    if (ask.kind === 'deleted') {
+      if (!opening && !this.#residents.has(id) && this.streams.count(id) === 0) return false
+      await this.#end(id, undefined, undefined)
+      return true
+    }
+    // what is on its way to life is told when it is there
+    await opening?.restoring?.catch(() => {})
+    const resident = this.#residents.get(id)
+    if (!resident) return false
+    const { live } = resident
+    switch (ask.kind) {
+      case 'answer':
+        return live.answer(ask.message)
+      case 'cancel':
+        return live.cancel(ask.message)
+      case 'notification':
+        live.hear(ask.message)
+        return true
+      case 'updated':
+        if ((live.record?.revision ?? 0) < ask.revision) await this.#compare(live)
+        return true
+      default:
+        return false
+    }
   }
 
-  /** Another node has changed something about a session. */
-  #hear(id: string, news: SessionNews): void {
-    const resident = this.#residents.get(id)
-    const live = resident?.live
-    switch (news.kind) {
-      case 'deleted':
-        this.#end(id, live?.record, undefined).catch(this.options.onerror)
-        break
-      case 'updated':
-        if (resident && (live?.record?.revision ?? 0) < news.revision) this.#check(resident).catch(() => {})
-        break
-      case 'notification':
-        live?.hear(news.message)
-        break
+  /** Tells the sessions at hand (subscribed to `uri`, if given); the log sees to it that each is told once in the cluster. */
+  async notify({ id, text, uri }: { id: string; text: string; uri?: string }): Promise<void> {
+    const sessions = new Set([...this.#residents.keys(), ...this.streams.sessions()])
+    const tell = async (session: string) => {
+      const record = this.#residents.get(session)?.live.record ?? (await this.backend.sessions.load(session))
+      if (!record?.journal.initialized || (uri !== undefined && !record.journal.subscriptions.includes(uri))) return
+      await this.streams.send(session, text, id)
     }
+    await Promise.all([...sessions].map((session) => tell(session).catch(this.options.onerror)))
   }
 
   /** Resolves when no request is running, or after `timeout` ms. */
@@ -224,7 +246,7 @@ export class Sessions {
     while (Date.now() < deadline && [...this.live()].some((live) => live.busy)) {
       await new Promise((resolve) => setTimeout(resolve, 20))
     }
-    await Promise.all([...this.live()].map((live) => live.flushed()))
+    await Promise.all([this.streams.flushed(), ...[...this.live()].map((live) => live.flushed())])
   }
 
   /** Drops the instances of all sessions, which go on in the store. */
@@ -242,10 +264,13 @@ export class Sessions {
   async #delete(record: SessionRecord): Promise<boolean> {
     const { id } = record
     const existed = await this.backend.sessions.delete(id)
-    this.#host.node.tell(id, { kind: 'deleted' })
-    // The session is gone from here on; events that stay behind because the log is away expire by themselves.
-    await this.backend.events.delete(id).catch(() => {})
-    await this.#end(id, record, existed ? 'deleted' : undefined)
+    // The session is gone from here on. A node that cannot be told finds out when it next compares its record with the
+    // store; events that stay behind because the log is away expire by themselves.
+    await Promise.all([
+      this.#host.node.askOthers(id, { kind: 'deleted' }).catch(() => {}),
+      this.backend.events.delete(id).catch(() => {}),
+      this.#end(id, record, existed ? 'deleted' : undefined),
+    ])
     return existed
   }
 
@@ -282,11 +307,11 @@ export class Sessions {
     const { sessions } = this.backend
     const { id } = loaded
     if (!(await this.#mayRestore(loaded, request))) throw new Refusal('sessionNotFound')
-    // From here on a change made elsewhere is heard; one made since the record was loaded is seen by loading it again.
-    const leave = await this.#join(id)
+    await this.#host.node.ready()
     const view = new SessionView(sessions, id, true, principal ?? undefined, loaded)
     const live = new LiveSession(this.#host, id, view)
     try {
+      // From here on a change made elsewhere is told; one made since the record was loaded is seen by loading it again.
       const record = await sessions.load(id)
       if (!record || opening.deleted) throw new Refusal('sessionNotFound')
       live.record = record
@@ -298,10 +323,10 @@ export class Sessions {
       await this.options.hooks.onSessionRestored?.(view, context)
       if (opening.deleted) throw new Refusal('sessionNotFound')
       if (live.closed) throw new Error('the server closed while its session was restored')
-      this.#settle({ live, leave, principal })
+      this.#settle({ live, principal })
+      sessions.touch(id, this.#ttlOf(record)).catch(() => {})
       return live
     } catch (error) {
-      leave()
       await (opening.deleted ? live.end() : live.dispose()).catch(this.options.onerror)
       throw error
     }
@@ -337,7 +362,6 @@ export class Sessions {
     const resident = this.#residents.get(id)
     if (resident) {
       this.#residents.delete(id)
-      resident.leave()
       await resident.live.end()
     }
     this.streams.disconnectAll(id)
@@ -364,7 +388,6 @@ export class Sessions {
     const resident = this.#residents.get(live.id)
     if (resident?.live !== live) return
     this.#residents.delete(live.id)
-    resident.leave()
   }
 
   #isIdle(live: LiveSession): boolean {

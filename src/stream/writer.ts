@@ -3,26 +3,33 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { EventLog, StreamInit } from '../backend/backend.js'
 
-/** How long a failing log is tried again before what waits to be written is given up. */
+/** How long a failing log is tried again before what waits to be written is given up, in ms. */
 const PATIENCE = 30_000
 
 export interface WriterListener {
   /** The stream is in the log. */
-  opened(): void
+  opened?(): void
   /** Events are in the log; `first` is the position of the first one. */
   appended(first: number, events: readonly string[], ended: boolean): void
   /** Nothing more will be written: the stream was deleted, or another node finished it, or the log failed for too long. */
   lost(error?: unknown): void
 }
 
+interface Waiting {
+  data: string
+  /** Set for an event that other nodes may append as well; the log keeps one. */
+  batch: string | undefined
+}
+
 export class StreamWriter {
-  #queue: string[] = []
+  #queue: Waiting[] = []
   #end = false
   #ended = false
   #opened = false
   #lost = false
   #running: Promise<void> | undefined
 
+  /** A stream without a writer of its own is opened only when there turns out to be none. */
   constructor(
     private readonly log: EventLog,
     private readonly session: string,
@@ -32,10 +39,10 @@ export class StreamWriter {
   ) {}
 
   /** Writes a message, as JSON text. */
-  push(data: string, end = false): void {
+  push(data: string, options: { end?: boolean; batch?: string } = {}): void {
     if (this.#lost || this.#end) return
-    this.#queue.push(data)
-    this.#end = end
+    this.#queue.push({ data, batch: options.batch })
+    this.#end = options.end ?? false
     this.#start()
   }
 
@@ -61,28 +68,22 @@ export class StreamWriter {
   #start(): void {
     this.#running ??= this.#run().finally(() => {
       this.#running = undefined
-      if (this.#waiting) this.#start()
+      if (this.#isWaiting) this.#start()
     })
   }
 
-  get #waiting(): boolean {
+  get #isWaiting(): boolean {
     return !this.#lost && !this.#ended && (this.#queue.length > 0 || this.#end)
   }
 
   async #run(): Promise<void> {
     try {
-      if (!this.#opened) {
-        if (!(await this.#retry(() => this.log.open(this.session, this.stream, this.init)))) return this.#lose()
-        this.#opened = true
-        this.listener.opened()
-      }
-      while (this.#waiting) {
-        const events = this.#queue
-        this.#queue = []
-        const end = this.#end
-        const { writer } = this.init
-        const batch = { id: randomUUID(), events, end, ...(writer !== undefined && { writer }) }
-        const last = await this.#retry(() => this.log.append(this.session, this.stream, batch))
+      if (this.init.writer !== undefined && !this.#opened && !(await this.#open())) return this.#lose()
+      while (this.#isWaiting) {
+        const id = this.#queue[0]?.batch
+        const events = this.#take()
+        const end = this.#end && this.#queue.length === 0
+        const last = await this.#append({ id: id ?? randomUUID(), events, end })
         if (last === undefined) return this.#lose()
         this.#ended = end
         this.listener.appended(last - events.length + 1, events, end)
@@ -90,6 +91,28 @@ export class StreamWriter {
     } catch (error) {
       this.#lose(error)
     }
+  }
+
+  /** The waiting events up to the next one that is a batch by itself. */
+  #take(): string[] {
+    const shared = this.#queue.findIndex(({ batch }) => batch !== undefined)
+    const count = shared === 0 ? 1 : shared === -1 ? this.#queue.length : shared
+    return this.#queue.splice(0, count).map(({ data }) => data)
+  }
+
+  async #open(): Promise<boolean> {
+    this.#opened = await this.#retry(() => this.log.open(this.session, this.stream, this.init))
+    if (this.#opened) this.listener.opened?.()
+    return this.#opened
+  }
+
+  async #append(batch: { id: string; events: string[]; end: boolean }): Promise<number | undefined> {
+    const { writer } = this.init
+    const append = () =>
+      this.#retry(() => this.log.append(this.session, this.stream, writer === undefined ? batch : { ...batch, writer }))
+    const last = await append()
+    if (last !== undefined || writer !== undefined) return last
+    return (await this.#open()) ? await append() : undefined
   }
 
   async #retry<T>(attempt: () => Promise<T>): Promise<T> {
