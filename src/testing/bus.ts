@@ -108,6 +108,19 @@ export function messageBusContract(make: Make): ContractCase[] {
       await remote.close()
     }),
 
+    it('nothing arrives after unsubscribing, not even what was on its way', async (handles) => {
+      const topic = randomId()
+      const [leaving, staying] = [await inbox(handles.a, topic), await inbox(handles.a, topic)]
+      const sent = [bus(handles.a).publish(topic, '1'), bus(handles.b).publish(topic, '2')]
+      await leaving.close()
+      const before = [...leaving.received]
+      await Promise.all(sent)
+      for (const message of ['1', '2']) await staying.has(message)
+      await settled(handles, staying, topic)
+      assert.deepEqual(leaving.received, before)
+      await staying.close()
+    }),
+
     it('topics are kept apart, whatever is in their names', async (handles) => {
       const topics = hostileTexts(randomId())
       const inboxes = await Promise.all(topics.map((topic) => inbox(handles.b, topic)))

@@ -125,10 +125,11 @@ export function contentCases(make: Make): ContractCase[] {
       assert.equal((await stream(b).attach('r'))?.ended, true)
     }),
 
-    it('a stream may end with an empty batch', async ({ a, b }) => {
+    it('a stream may end with an empty batch, which may be sent again', async ({ a, b }) => {
       const { stream } = await opened(a)
       await stream(a).append({ id: 'b1', events: ['1'] })
       assert.equal(await stream(a).append({ id: 'b2', events: [], end: true }), 1)
+      assert.equal(await stream(b).append({ id: 'b2', events: [], end: true }), 1)
       assert.equal((await stream(b).read(0, 10))?.ended, true)
     }),
 

@@ -39,6 +39,14 @@ export function stateContract(make: Make): ContractCase[] {
       assert.deepEqual(await get(a, id, 'key'), entry)
     }),
 
+    it('changing an entry that was given out does not change the stored one', async ({ a }) => {
+      const id = await newSession(a)
+      await set(a, id, 'key', '1')
+      const entry = present(await get(a, id, 'key'), 'value')
+      Object.assign(entry, { value: '2', revision: entry.revision + 1 })
+      assert.deepEqual(await get(a, id, 'key'), { value: '1', revision: entry.revision - 1 })
+    }),
+
     it('expected undefined sets whatever is there', async ({ a, b }) => {
       const id = await newSession(a)
       assert.equal(await set(a, id, 'key', '1'), 'ok')

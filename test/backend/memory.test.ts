@@ -32,7 +32,8 @@ describe('time', () => {
     }
     let time = 0
     const { sessions, events } = memory({ now: () => time, retention: { ttl: 10 } })
-    const padding = (index: number) => `${index}`.padEnd(50_000, '.')
+    // As JSON, because that is no string which shares its characters with another.
+    const padding = (index: number) => JSON.stringify('.'.repeat(50_000) + index)
     const before = used()
     await events?.open('long', 'first', { head: '0' })
     for (let index = 0; index < 1000; index++) {
@@ -46,6 +47,8 @@ describe('time', () => {
     }
     // 150 MB went in.
     expect(used() - before).toBeLessThan(15_000_000)
+    // Both are used here, so that they are not collected as a whole before.
     expect((await events?.read('long', 's999', 0, 1))?.last).toBe(1)
+    expect((await sessions.load('s999'))?.id).toBe('s999')
   })
 })

@@ -13,9 +13,12 @@ import {
  * the others may get in while one of them waits to send a batch again.
  */
 const RECENT_BATCHES = 1000
+/** How often older ones are removed, in batches: to find them takes a look at all of the stream's. */
+const FORGET_EVERY = 128
 /** Rows and streams removed in one transaction: a few milliseconds at most, in which other writers wait. */
 const REMOVE = 500
 const REMOVE_STREAMS = 50
+const KEPT = `n, last + 1 - first + min(batches, ${RECENT_BATCHES + FORGET_EVERY}) AS kept`
 
 interface StreamRow {
   n: number
@@ -27,6 +30,7 @@ interface StreamRow {
   size: number
   batches: number
   ended: 0 | 1
+  sweepAt: number
 }
 
 /** The event log's statements on one connection, synchronous; each call is one transaction. */
@@ -34,7 +38,7 @@ export function prepareEvents(db: Database.Database, now: () => number, retentio
   const isDeleted = db.prepare<[string, number], 1>('SELECT 1 FROM tombstones WHERE id = ? AND expires_at > ?').pluck()
   const bury = db.prepare<[string, number]>('INSERT OR REPLACE INTO tombstones (id, expires_at) VALUES (?, ?)')
   const find = db.prepare<[string, string, number], StreamRow>(
-    `SELECT n, head, writer, reader, first, last, size, batches, ended
+    `SELECT n, head, writer, reader, first, last, size, batches, ended, sweep_at AS sweepAt
      FROM streams WHERE session = ? AND stream = ? AND expires_at > ?`,
   )
   const findExpired = db
@@ -42,13 +46,14 @@ export function prepareEvents(db: Database.Database, now: () => number, retentio
       'SELECT n FROM streams WHERE session = ? AND stream = ? AND expires_at <= ?',
     )
     .pluck()
-  const insert = db.prepare<[string, string, string, string | null, number, number, number]>(
-    `INSERT INTO streams (session, stream, head, writer, first, last, expires_at, size, batches, ended)
-     VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0)`,
+  const insert = db.prepare<[string, string, string, string | null, number, number, number, number]>(
+    `INSERT INTO streams (session, stream, head, writer, first, last, expires_at, sweep_at, size, batches, ended)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0)`,
   )
   const advance = db.prepare<[number, number, number, number, number, number, number]>(
     'UPDATE streams SET first = ?, last = ?, size = ?, batches = ?, ended = ?, expires_at = ? WHERE n = ?',
   )
+  const postponeSweep = db.prepare<[number, number]>('UPDATE streams SET sweep_at = ? WHERE n = ?')
   const setReader = db.prepare<[string, number]>('UPDATE streams SET reader = ? WHERE n = ?')
   const setWriter = db.prepare<[string, string, string, string, number]>(
     'UPDATE streams SET writer = ? WHERE session = ? AND stream = ? AND writer = ? AND ended = 0 AND expires_at > ?',
@@ -71,19 +76,22 @@ export function prepareEvents(db: Database.Database, now: () => number, retentio
   )
   const removeBatches = db.prepare<[number, number]>('DELETE FROM batches WHERE stream = ? AND n <= ?')
 
-  const condemn = db.prepare<[string]>('UPDATE streams SET expires_at = 0 WHERE session = ?')
+  const condemn = db.prepare<[string]>('UPDATE streams SET expires_at = 0, sweep_at = 0 WHERE session = ?')
   const condemned = db.prepare<[string], { n: number; kept: number }>(
-    `SELECT n, last + 1 - first + min(batches, ${RECENT_BATCHES}) AS kept FROM streams WHERE session = ? AND expires_at = 0 LIMIT ${REMOVE_STREAMS}`,
+    `SELECT ${KEPT} FROM streams WHERE session = ? AND expires_at = 0 LIMIT ${REMOVE_STREAMS}`,
   )
   const expired = db.prepare<[number], { n: number; kept: number }>(
-    `SELECT n, last + 1 - first + min(batches, ${RECENT_BATCHES}) AS kept FROM streams WHERE expires_at <= ? ORDER BY expires_at LIMIT ${REMOVE_STREAMS}`,
+    `SELECT ${KEPT} FROM streams WHERE sweep_at <= ? ORDER BY sweep_at LIMIT ${REMOVE_STREAMS}`,
   )
-  const condemnOne = db.prepare<[number]>('UPDATE streams SET expires_at = 0 WHERE n = ?')
+  const condemnOne = db.prepare<[number]>('UPDATE streams SET expires_at = 0, sweep_at = 0 WHERE n = ?')
   const removeSomeEvents = db.prepare<[number, number]>(
     `DELETE FROM events WHERE stream = ? AND position IN
      (SELECT position FROM events WHERE stream = ? ORDER BY position LIMIT ${REMOVE})`,
   )
   const removeStream = db.prepare<[number]>('DELETE FROM streams WHERE n = ?')
+
+  /** Milliseconds; at most one append in an eighth of the time to live changes the index. */
+  const sweepAfter = Math.ceil(retention.ttl * 1.125)
 
   /** What of the stream stays: drops the oldest events until it is within its bounds. */
   function trim({ n, first }: StreamRow, last: number, size: number): { first: number; size: number } {
@@ -129,7 +137,7 @@ export function prepareEvents(db: Database.Database, now: () => number, retentio
       if (find.get(session, stream, time)) return true
       const old = findExpired.get(session, stream, time)
       while (old !== undefined && removeSome(old));
-      insert.run(session, stream, head, writer ?? null, base + 1, base, time + retention.ttl)
+      insert.run(session, stream, head, writer ?? null, base + 1, base, time + retention.ttl, time + sweepAfter)
       return true
     }).immediate,
 
@@ -149,8 +157,9 @@ export function prepareEvents(db: Database.Database, now: () => number, retentio
       const kept = trim(row, last, size)
       const batches = row.batches + 1
       insertBatch.run(row.n, batches, batch.id, last)
-      if (batches > RECENT_BATCHES) removeBatches.run(row.n, batches - RECENT_BATCHES)
+      if (batches % FORGET_EVERY === 0) removeBatches.run(row.n, batches - RECENT_BATCHES)
       advance.run(kept.first, last, kept.size, batches, batch.end ? 1 : 0, time + retention.ttl, row.n)
+      if (time + retention.ttl > row.sweepAt) postponeSweep.run(time + sweepAfter, row.n)
       return last
     }).immediate,
 

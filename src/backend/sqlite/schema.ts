@@ -38,6 +38,8 @@ const MIGRATIONS = [
     session TEXT NOT NULL,
     stream TEXT NOT NULL,
     expires_at INTEGER NOT NULL,
+    -- A little later, and so rarely changed: expires_at changes at each append, and an index on it would too.
+    sweep_at INTEGER NOT NULL,
     writer TEXT,
     reader TEXT,
     first INTEGER NOT NULL,
@@ -48,7 +50,7 @@ const MIGRATIONS = [
     head TEXT NOT NULL,
     UNIQUE (session, stream)
   );
-  CREATE INDEX streams_expiry ON streams (expires_at);
+  CREATE INDEX streams_sweep ON streams (sweep_at);
 
   CREATE TABLE events (
     stream INTEGER NOT NULL,
@@ -66,7 +68,6 @@ const MIGRATIONS = [
     last INTEGER NOT NULL,
     PRIMARY KEY (stream, id)
   ) WITHOUT ROWID;
-  CREATE INDEX batches_order ON batches (stream, n);
 
   -- AUTOINCREMENT: readers go by id, so an id must not come back after the newest message was swept.
   CREATE TABLE messages (
