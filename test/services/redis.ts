@@ -61,36 +61,52 @@ export function launchRedis(binary: string): Promise<PrivateServer> {
   })
 }
 
-export interface RedisCluster {
+/** A cluster, which a test may hurt as a whole like a {@link PrivateServer}. */
+export interface RedisCluster extends Omit<PrivateServer, 'url'> {
   nodes: { host: string; port: number }[]
-  stop(): Promise<void>
 }
 
-/** A Redis Cluster of three masters without replicas. */
+/** A Redis Cluster of three masters without replicas. Its data survives `kill` and `restart`. */
 export function launchRedisCluster(binary: string): Promise<RedisCluster> {
   return withRetries(async () => {
-    const folders = [scratch(), scratch(), scratch()]
     const ports = await freePorts(6)
-    const nodes = folders.map((folder, i) => ({ folder, port: ports[i] ?? 0, bus: ports[i + 3] ?? 0 }))
-    const children: Child[] = []
+    const nodes = [0, 1, 2].map((i) => ({ folder: scratch(), port: ports[i] ?? 0, bus: ports[i + 3] ?? 0 }))
+    let children: Child[] = []
+    const start = async () => {
+      const attempts = nodes.map(({ folder, port, bus }) =>
+        // A bus port of its own, because the usual one (port + 10000) may not exist.
+        launch(binary, folder, port, [
+          ...['--cluster-enabled', 'yes', '--cluster-port', `${bus}`, '--cluster-announce-ip', '127.0.0.1'],
+          ...['--appendonly', 'yes', '--appendfsync', 'no'],
+        ]),
+      )
+      const outcomes = await Promise.allSettled(attempts)
+      children = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []))
+      await Promise.all(attempts)
+    }
+    const end = () => Promise.all(children.map((child) => child.stop()))
     const stop = async () => {
-      await Promise.all(children.map((child) => child.stop()))
-      for (const folder of folders) discard(folder)
+      await end()
+      for (const { folder } of nodes) discard(folder)
     }
     try {
-      await Promise.all(
-        nodes.map(async ({ folder, port, bus }) => {
-          // A bus port of its own, because the usual one (port + 10000) may not exist.
-          const args = ['--cluster-enabled', 'yes', '--cluster-port', `${bus}`, '--cluster-announce-ip', '127.0.0.1']
-          children.push(await launch(binary, folder, port, args))
-        }),
-      )
+      await start()
       await join3(nodes)
     } catch (error) {
       await stop()
       throw error
     }
-    return { nodes: nodes.map(({ port }) => ({ host: '127.0.0.1', port })), stop }
+    return {
+      nodes: nodes.map(({ port }) => ({ host: '127.0.0.1', port })),
+      stop,
+      pause: () => children.forEach((child) => void child.pause()),
+      resume: () => children.forEach((child) => void child.resume()),
+      kill: async () => void (await Promise.all(children.map((child) => child.kill()))),
+      async restart() {
+        await end()
+        await start()
+      },
+    }
   })
 }
 
