@@ -35,6 +35,7 @@ export function createCore(factory: ServerFactory, options: SessionHandlerOption
     liveIdle: options.liveIdle ?? 5 * MINUTE,
     maxLiveSessions: options.maxLiveSessions ?? 10_000,
     principal: options.principal,
+    mayRepeat: options.mayRepeat,
     hooks: options,
     onerror,
   })

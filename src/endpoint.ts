@@ -99,7 +99,10 @@ export class Endpoint {
     const lastEventId = request.header('last-event-id')
     const cursor = lastEventId ? parseEventId(sessionTag(live.id), lastEventId) : undefined
     if (lastEventId && !cursor) throw new Refusal('lastEventId')
-    await this.core.streams.attach(live.owner, cursor, reply)
+    await this.core.streams.attach(live.owner, cursor, reply, async (orphan) => {
+      const finisher = live.closed ? await this.#find(request) : live
+      await finisher.finish(orphan, request)
+    })
   }
 
   async #delete(request: HttpRequest, reply: HttpReply): Promise<void> {

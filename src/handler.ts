@@ -2,6 +2,7 @@
 
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { setTimeout as delay } from 'node:timers/promises'
 import { createCore } from './core.js'
 import { Endpoint } from './endpoint.js'
 import { FetchHttpReply, FetchHttpRequest } from './http/fetch.js'
@@ -31,6 +32,22 @@ export interface Notifier {
   resourceUpdated(uri: string): Promise<void>
 }
 
+export interface NodeStatus {
+  nodeId: string
+  /** Whether to send requests here. */
+  ready: boolean
+  backend: 'available' | 'unavailable'
+  /** Sessions live in this node's memory. */
+  liveSessions: number
+  /** SSE connections open on this node. */
+  openStreams: number
+}
+
+export interface DrainOptions {
+  notice?: number
+  timeout?: number
+}
+
 export interface SessionDirectory {
   /** All sessions of the store. One that comes or goes meanwhile may be missed or seen. */
   list(): AsyncIterable<SessionInfo>
@@ -52,8 +69,15 @@ export interface SessionHandler {
   node(req: IncomingMessage & { auth?: AuthInfo | undefined }, res: ServerResponse, parsedBody?: unknown): Promise<void>
   readonly notify: Notifier
   readonly sessions: SessionDirectory
-  /** Sends new requests elsewhere (503), waits for running ones up to `timeout` ms (default 10,000), and closes open streams. */
-  drain(options?: { timeout?: number }): Promise<void>
+  /** How this node does, for health checks. Never rejects. */
+  status(): Promise<NodeStatus>
+  /**
+   * Hands this node's work over, before it ends: says so in `status().ready`, and serves everything for `notice` ms more
+   * (default 0; what a load balancer takes to learn of it); then answers new requests 503, gives running calls `timeout` ms
+   * (default 10,000) to finish, leaves the others to the nodes that their clients turn to, and closes all streams, telling
+   * clients to come back.
+   */
+  drain(options?: DrainOptions): Promise<void>
   /** Drops all live sessions, which go on in the backend, and closes the backend. */
   close(): Promise<void>
 }
@@ -73,6 +97,8 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
   const endpoint = new Endpoint(core, options)
   const { backend, node, sessions, streams } = core
 
+  let leaving = false
+
   const notifyAll = async (method: string, params?: { uri: string }) => {
     const text = JSON.stringify({ jsonrpc: '2.0', method, ...(params && { params }) })
     const notice = { id: randomUUID(), text, ...params }
@@ -90,6 +116,8 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
 
     async node(req: NodeRequest, res, parsedBody) {
       // used as middleware, the third argument is Express's `next`
+      // connections that stay open would keep coming back here
+      if (leaving) res.setHeader('connection', 'close')
       const body = parsedBody === undefined || typeof parsedBody === 'function' ? req.body : parsedBody
       await endpoint.serve(new NodeHttpRequest(req, body), new NodeHttpReply(res))
     },
@@ -112,13 +140,34 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
       delete: (id) => sessions.delete(id),
     },
 
-    async drain({ timeout = 10_000 } = {}) {
+    async status() {
+      const backendStatus = await backend.ping().then(
+        () => 'available' as const,
+        () => 'unavailable' as const,
+      )
+      return {
+        nodeId: node.id,
+        ready: !leaving && backendStatus === 'available',
+        backend: backendStatus,
+        liveSessions: sessions.size,
+        openStreams: streams.open,
+      }
+    },
+
+    async drain({ notice = 0, timeout = 10_000 } = {}) {
+      leaving = true
+      if (notice > 0) await delay(notice)
       endpoint.draining = true
       await sessions.settled(timeout)
+      await sessions.handOver()
+      await streams.flushed()
+      // first, so that no client comes back to find this node still counted among the living
+      await node.close()
       streams.close()
     },
 
     async close() {
+      leaving = true
       endpoint.draining = true
       await sessions.close()
       streams.close()

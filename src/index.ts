@@ -16,7 +16,9 @@ export type {
 export { DEFAULT_RETENTION, TOMBSTONE_TTL } from './backend/backend.js'
 export {
   createSessionHandler,
+  type DrainOptions,
   type FetchOptions,
+  type NodeStatus,
   type Notifier,
   type SessionDirectory,
   type SessionHandler,

@@ -137,6 +137,15 @@ export interface WireOptions extends GuardOptions {
    * Default: client id and subject (`extra.sub`) of the verified `authInfo`.
    */
   principal?(authInfo: AuthInfo | undefined, request: Request): string | undefined | Promise<string | undefined>
+  /**
+   * Whether a request whose node died before it had answered is run again by the node that its client turns to; else the
+   * client is told that the outcome is unknown. `safe` is the default's decision: true for reads, and for calls of tools
+   * annotated `readOnlyHint` or `idempotentHint`.
+   *
+   * @example
+   * mayRepeat: (request, safe) => safe || request.params?.name === 'search'
+   */
+  mayRepeat?(request: { method: string; params?: Record<string, unknown> | undefined }, safe: boolean): boolean
   /** Told of errors that no request can be answered with. Default: ignored. */
   onerror?(error: Error): void
 }

@@ -4,7 +4,7 @@
  */
 import type { HttpReply } from '../http/message.js'
 import { Refusal, refuse } from '../http/refusal.js'
-import type { JSONRPCRequest, JSONRPCResponse, RequestId } from '../jsonrpc.js'
+import type { JSONRPCMessage, JSONRPCRequest, JSONRPCResponse, RequestId } from '../jsonrpc.js'
 import type { ResponseMode } from '../options.js'
 import { newStreamId } from '../stream/event-id.js'
 import { SSE_HEADERS } from '../stream/sse.js'
@@ -14,7 +14,12 @@ import type { StreamWriter } from '../stream/writer.js'
 export interface ExchangeOptions {
   streams: Streams
   owner: StreamOwner
-  reply: HttpReply
+  /** Undefined for a stream that began on another node. */
+  reply: HttpReply | undefined
+  /** The stream to go on with; else there is none yet. */
+  stream?: { id: string; writer: StreamWriter }
+  /** Progress that the client has seen, by progress token: what does not go beyond it is not sent again. */
+  progress?: ReadonlyMap<unknown, number>
   /** Answered by an array. */
   batch: boolean
   responseMode: ResponseMode
@@ -37,6 +42,8 @@ export class Exchange {
     this.#options = options
     this.#requests = requests
     this.#unanswered = new Map(requests.map((request) => [request.id, request]))
+    this.#stream = options.stream
+    if (this.#stream) return
     if (options.responseMode === 'sse') this.#open()
     else if (options.responseMode === 'auto') this.#upgrade = setTimeout(() => this.#open(), options.upgradeAfter)
   }
@@ -59,9 +66,21 @@ export class Exchange {
   }
 
   /** Something the server sends on behalf of a request that is not its answer. False: this exchange takes no such thing. */
-  send(text: string): boolean {
-    if (this.#done || this.#options.responseMode === 'json') return false
-    this.#open().push(text)
+  send(message: JSONRPCMessage): boolean {
+    if (this.#done || (this.#options.responseMode === 'json' && !this.#stream)) return false
+    if (!this.#isOld(message)) this.#open().push(JSON.stringify(message))
+    return true
+  }
+
+  /** Leaves the requests to whoever resumes the stream, as if this node had died. False: the client has no way to. */
+  async handOver(): Promise<boolean> {
+    const { streams, owner } = this.#options
+    if (this.#done || !owner.priming) return false
+    const writer = this.#open()
+    if (!(await writer.open())) return false
+    await writer.flushed()
+    this.#done = true
+    if (this.#stream) streams.disconnect(owner.id, this.#stream.id)
     return true
   }
 
@@ -90,20 +109,21 @@ export class Exchange {
     clearTimeout(this.#upgrade)
     const { reply, streams, owner } = this.#options
     if (this.#stream) streams.disconnect(owner.id, this.#stream.id)
-    else refuse(reply, new Refusal('sessionNotFound'), this.#requests[0]?.id, owner.id)
+    else if (reply) refuse(reply, new Refusal('sessionNotFound'), this.#requests[0]?.id, owner.id)
   }
 
   /** A request could not be completed for a reason of the wire table. */
   refuse(refusal: Refusal, id: RequestId): void {
     if (this.#done) return
-    if (this.#stream || this.#options.batch) {
+    const { reply, batch, owner } = this.#options
+    if (this.#stream || batch || !reply) {
       this.answer(id, { jsonrpc: '2.0', id, error: { code: refusal.code, message: refusal.message } })
       return
     }
     this.#unanswered.clear()
     this.#done = true
     clearTimeout(this.#upgrade)
-    refuse(this.#options.reply, refusal, id, this.#options.owner.id)
+    refuse(reply, refusal, id, owner.id)
   }
 
   flushed(): Promise<void> {
@@ -116,12 +136,19 @@ export class Exchange {
     clearTimeout(this.#upgrade)
     if (this.#stream) return
     const { reply, owner, batch } = this.#options
+    if (!reply) return
     if (this.#answers.length === 0) {
       reply.stream({ ...SSE_HEADERS, 'mcp-session-id': owner.id }).end()
       return
     }
     const body = batch ? `[${this.#answers.join()}]` : this.#answers[0]
     reply.send(200, { 'content-type': 'application/json', 'mcp-session-id': owner.id }, body)
+  }
+
+  #isOld(message: JSONRPCMessage): boolean {
+    if (!this.#options.progress || !('method' in message) || message.method !== 'notifications/progress') return false
+    const seen = this.#options.progress.get(message.params?.progressToken)
+    return seen !== undefined && Number(message.params?.progress) <= seen
   }
 
   #open(): StreamWriter {
@@ -135,7 +162,7 @@ export class Exchange {
       this.#options.onlost(this)
     })
     this.#stream = { id, writer }
-    streams.begin(owner, id, reply)
+    if (reply) streams.begin(owner, id, reply)
     if (this.#answers.length === 0) void writer.open()
     for (const answer of this.#answers.splice(0)) writer.push(answer)
     return writer

@@ -8,7 +8,6 @@ import {
   isNotification,
   isRequest,
   isResponse,
-  type JSONRPCErrorResponse,
   type JSONRPCMessage,
   type JSONRPCNotification,
   type JSONRPCRequest,
@@ -17,9 +16,10 @@ import {
 } from '../jsonrpc.js'
 import type { MessageExtra, ResponseMode, ServerInstance, Transport } from '../options.js'
 import { STANDALONE } from '../stream/event-id.js'
+import { type Orphan, outcomeUnknown } from '../stream/orphan.js'
 import type { StreamOwner, Streams } from '../stream/streams.js'
 import { runInSession } from './current.js'
-import { Exchange } from './exchange.js'
+import { Exchange, type ExchangeOptions } from './exchange.js'
 import { isStateBearing, journalled, replay } from './journal.js'
 import { askingNode, OutgoingRequests } from './outgoing.js'
 import type { SessionView } from './view.js'
@@ -34,6 +34,11 @@ export interface LiveSessionHost {
   readonly store: SessionStore
   readonly responseMode: ResponseMode
   readonly upgradeAfter: number
+  /** Whether a request may run a second time when nobody knows whether the first time was completed. */
+  mayRepeat(
+    request: JSONRPCRequest,
+    call: (method: string, params: JSONRPCRequest['params']) => Promise<JSONRPCResponse>,
+  ): Promise<boolean>
   /** Time to live of a record from now. */
   ttlOf(record: SessionRecord): number
   /** Nothing runs on the session any more, for now. */
@@ -152,7 +157,7 @@ export class LiveSession implements Transport {
     ) {
       throw new Refusal('idInUse')
     }
-    const exchange = requests.length > 0 ? this.#exchange(requests, batch, reply) : undefined
+    const exchange = requests.length > 0 ? this.#exchange(requests, { batch, reply }) : undefined
     for (const message of messages) {
       if (isRequest(message)) this.#dispatch(message, new ReceivedWith(request, this, exchange as Exchange))
       else if (isResponse(message)) await this.#receiveAnswer(message, message.id)
@@ -170,10 +175,9 @@ export class LiveSession implements Transport {
       if (this.#replaying) return
       if (message.method === 'notifications/cancelled') outgoing = this.#outgoing.cancel(message)
     } else outgoing = this.#outgoing.ask(message)
-    const text = JSON.stringify(outgoing)
     const related = options?.relatedRequestId
     const exchange = related === undefined ? undefined : this.#exchanges.get(related)
-    if (!exchange?.send(text)) void this.host.streams.send(this.id, text)
+    if (!exchange?.send(outgoing)) void this.host.streams.send(this.id, JSON.stringify(outgoing))
   }
 
   /** Makes the stored record and this instance agree on what another node has changed. */
@@ -221,6 +225,45 @@ export class LiveSession implements Transport {
     return true
   }
 
+  /** Finishes what a node that is gone has left: runs again what is safe to repeat, and says of the rest that nobody knows. */
+  async finish(orphan: Orphan, request: HttpRequest): Promise<void> {
+    const { stream, requests, progress, writer } = orphan
+    if (requests.length === 0) return writer.end()
+    const exchange = this.#exchange(requests, {
+      reply: undefined,
+      batch: false,
+      stream: { id: stream, writer },
+      progress,
+    })
+    for (const message of requests) {
+      const repeat = await this.host
+        .mayRepeat(message, (method, params) => this.call(method, params))
+        .catch((error) => {
+          this.host.onerror(error)
+          return false
+        })
+      if (this.#exchanges.get(message.id) !== exchange) continue
+      if (repeat) this.#dispatch(message, new ReceivedWith(request, this, exchange))
+      else {
+        this.#exchanges.delete(message.id)
+        exchange.answer(message.id, outcomeUnknown(message.id))
+      }
+    }
+    this.#rest()
+  }
+
+  /** Leaves running requests to whoever resumes their streams. */
+  async handOver(): Promise<void> {
+    const exchanges = [...new Set(this.#exchanges.values())]
+    await Promise.all(
+      exchanges.map(async (exchange) => {
+        const ids = [...exchange.unanswered].map(({ id }) => id)
+        if (!(await exchange.handOver())) return
+        for (const id of ids) this.#exchanges.delete(id)
+      }),
+    )
+  }
+
   closeSSE(exchange: Exchange): void {
     exchange.disconnect()
   }
@@ -261,14 +304,16 @@ export class LiveSession implements Transport {
     await Promise.all([...this.#exchanges.values()].map((exchange) => exchange.flushed()))
   }
 
-  #exchange(requests: JSONRPCRequest[], batch: boolean, reply: HttpReply): Exchange {
+  #exchange(
+    requests: JSONRPCRequest[],
+    options: Pick<ExchangeOptions, 'reply' | 'batch' | 'stream' | 'progress'>,
+  ): Exchange {
     const { streams, responseMode, upgradeAfter } = this.host
     const onlost = (lost: Exchange) => this.#abort(lost)
     const exchange = new Exchange(requests, {
+      ...options,
       streams,
       owner: this.owner,
-      reply,
-      batch,
       responseMode,
       upgradeAfter,
       onlost,
@@ -414,17 +459,5 @@ class ReceivedWith implements MessageExtra {
 
   get request(): Request {
     return this.#request.request
-  }
-}
-
-function outcomeUnknown(id: RequestId): JSONRPCErrorResponse {
-  return {
-    jsonrpc: '2.0',
-    id,
-    error: {
-      code: -32000,
-      message: 'The server instance ended before it answered; the outcome of this request is unknown',
-      data: { reason: 'outcome-unknown' },
-    },
   }
 }

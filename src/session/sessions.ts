@@ -18,6 +18,7 @@ import type {
 import type { Streams } from '../stream/streams.js'
 import { LiveSession, type LiveSessionHost } from './live.js'
 import { defaultPrincipal, hashPrincipal, samePrincipal } from './principal.js'
+import { isSafe } from './repeat.js'
 import { infoOf, SessionView } from './view.js'
 
 /** A live session is looked up in the store again when it is used and was last seen there this long ago, in ms. */
@@ -34,6 +35,7 @@ export interface SessionsOptions
   liveIdle: number
   maxLiveSessions: number
   principal: WireOptions['principal'] | undefined
+  mayRepeat: WireOptions['mayRepeat'] | undefined
   hooks: SessionHooks
 }
 
@@ -72,6 +74,10 @@ export class Sessions {
       store: backend.sessions,
       responseMode: options.responseMode,
       upgradeAfter: options.upgradeAfter,
+      mayRepeat: async (request, call) => {
+        const safe = await isSafe(request, call)
+        return options.mayRepeat ? options.mayRepeat(request, safe) : safe
+      },
       ttlOf: (record) => this.#ttlOf(record),
       onidle: (live) => this.#rested(live),
       onclosed: (live) => this.#forget(live),
@@ -247,6 +253,11 @@ export class Sessions {
       await new Promise((resolve) => setTimeout(resolve, 20))
     }
     await Promise.all([this.streams.flushed(), ...[...this.live()].map((live) => live.flushed())])
+  }
+
+  /** Leaves the requests that are running to the nodes that their clients turn to. */
+  async handOver(): Promise<void> {
+    await Promise.allSettled([...this.live()].map((live) => live.handOver()))
   }
 
   /** Drops the instances of all sessions, which go on in the store. */

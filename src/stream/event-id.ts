@@ -27,7 +27,7 @@ export function formatEventId(tag: string, stream: string, position: number): st
 
 /** Undefined: malformed, or another session's. */
 export function parseEventId(tag: string, id: string): Cursor | undefined {
-  const [, owner, stream, position] = /^([\w-]{12})\.([\w-]{1,32})\.(\d{1,16})$/.exec(id) ?? []
+  const [, owner, stream, position] = /^([\w-]{12})\.([\w-]{1,64})\.(\d{1,16})$/.exec(id) ?? []
   if (owner !== tag || stream === undefined || position === undefined) return undefined
   return { stream, position: Number(position) }
 }

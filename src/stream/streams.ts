@@ -6,6 +6,7 @@ import type { HttpReply, Sink } from '../http/message.js'
 import { Refusal } from '../http/refusal.js'
 import { type Cursor, formatEventId, STANDALONE, sessionTag } from './event-id.js'
 import { Follower } from './follower.js'
+import { giveUp, type Orphan, type StreamHead, unfinished } from './orphan.js'
 import { KEEP_ALIVE, primingEvent, retryHint, SSE_HEADERS } from './sse.js'
 import { StreamWriter, type WriterListener } from './writer.js'
 
@@ -13,6 +14,8 @@ import { StreamWriter, type WriterListener } from './writer.js'
 const NEWS_LIMIT = 4096
 /** A follower looks into the log this often, in case that the news of an event was lost, in ms. */
 const POLL_INTERVAL = 3000
+/** A follower looks this often whether the node that writes its stream is alive, in ms. */
+const WATCH_INTERVAL = 500
 /** How long the connection that followed a stream until now may take to end, in ms. */
 const RELEASE_TIMEOUT = 250
 
@@ -30,11 +33,24 @@ export interface StreamOwner {
   priming: boolean
 }
 
+/** A stream that is followed here and written elsewhere, by a node that may die. */
+interface Watch {
+  owner: StreamOwner
+  stream: string
+  head: string
+  writer: string
+  finish: (orphan: Orphan) => Promise<void>
+}
+
 export class Streams {
   /** Events that clients asked for and the log no longer held. */
   gaps = 0
   #followers = new Map<string, Map<string, Follower>>()
   #standalone = new Map<string, StreamWriter>()
+  /** Under which names this node is writing streams. */
+  #writing = new Set<string>()
+  #writers = 0
+  #watched = new Map<Follower, Watch>()
   #timers: NodeJS.Timeout[] = []
 
   constructor(
@@ -55,14 +71,21 @@ export class Streams {
     return this.#followers.get(session)?.size ?? 0
   }
 
+  /** The number of connections that are open on this node. */
+  get open(): number {
+    let open = 0
+    for (const followers of this.#followers.values()) open += followers.size
+    return open
+  }
+
   /** The sessions with a connection open on this node. */
   sessions(): string[] {
     return [...this.#followers.keys()]
   }
 
   /** A writer for a stream of the session that only this node writes: the answer to a POST. */
-  writer(owner: StreamOwner, stream: string, head: object, lost: (error?: unknown) => void): StreamWriter {
-    const init = { head: JSON.stringify(head), writer: this.node.id }
+  writer(owner: StreamOwner, stream: string, head: StreamHead, lost: (error?: unknown) => void): StreamWriter {
+    const init = { head: JSON.stringify(head), writer: this.#newWriter() }
     return this.#writer(owner.id, stream, init, { lost, opened: () => this.#prime(owner, stream) })
   }
 
@@ -89,8 +112,16 @@ export class Streams {
     reply.onclose(() => follower.gone())
   }
 
-  /** Answers a GET: with the standalone stream, or the stream that the cursor names from there on. */
-  async attach(owner: StreamOwner, cursor: Cursor | undefined, reply: HttpReply): Promise<void> {
+  /**
+   * Answers a GET: with the standalone stream, or the stream that the cursor names from there on. If the node that writes
+   * that one is gone, `finish` is called on one of the nodes where it is followed, with what is left to be done.
+   */
+  async attach(
+    owner: StreamOwner,
+    cursor: Cursor | undefined,
+    reply: HttpReply,
+    finish: (orphan: Orphan) => Promise<void>,
+  ): Promise<void> {
     const { events } = this.backend
     const stream = cursor?.stream ?? STANDALONE
     const standalone = stream === STANDALONE
@@ -105,7 +136,7 @@ export class Streams {
     }
     const leave = await this.node.join(owner.id, (news) => this.#hear(owner.id, news))
     // the node that answered the POST follows its stream without having attached
-    const before = info.reader ?? info.writer
+    const before = info.reader ?? nodeOf(info.writer)
     if (before !== undefined && before !== this.node.id) {
       await this.node.ask(before, owner.id, { kind: 'attached', stream }, RELEASE_TIMEOUT).catch(() => {})
     }
@@ -118,6 +149,10 @@ export class Streams {
     const follower = this.#register(owner, stream, position, sink, leave)
     reply.onclose(() => follower.gone())
     follower.catchUp()
+    if (info.writer !== undefined && !info.ended) {
+      this.#watched.set(follower, { owner, stream, head: info.head, writer: info.writer, finish })
+      await this.#watch()
+    }
   }
 
   /** Ends the connection that follows a stream, if it is here; the client comes back after the retry interval. */
@@ -165,6 +200,7 @@ export class Streams {
     return new StreamWriter(this.backend.events, session, stream, init, {
       ...listener,
       appended: (first, events, ended) => {
+        if (ended && init.writer !== undefined) this.#writing.delete(init.writer)
         const follower = this.#followers.get(session)?.get(stream)
         if (follower) return follower.receive(first, events, ended)
         if (!this.node.shared) return
@@ -172,9 +208,53 @@ export class Streams {
         this.node.tell(session, { stream, first, ended, ...(size <= NEWS_LIMIT && { events }) })
       },
       lost: (error) => {
+        if (init.writer !== undefined) this.#writing.delete(init.writer)
         this.#followers.get(session)?.get(stream)?.close()
         listener.lost(error)
       },
+    })
+  }
+
+  /** A name that no other writer has, and that tells the node. */
+  #newWriter(): string {
+    const writer = `${this.node.id}:${this.#writers++}`
+    this.#writing.add(writer)
+    return writer
+  }
+
+  /** Takes over the streams that are followed here and that nobody writes any more. */
+  async #watch(): Promise<void> {
+    if (this.#watched.size === 0) return
+    try {
+      const others = await this.node.others()
+      for (const [follower, watch] of [...this.#watched]) {
+        const node = nodeOf(watch.writer)
+        const written = node === this.node.id ? this.#writing.has(watch.writer) : others.includes(node)
+        if (!written) await this.#takeOver(follower, watch)
+      }
+    } catch {
+      // the backend is away; there is a next time
+    }
+  }
+
+  async #takeOver(follower: Follower, watch: Watch): Promise<void> {
+    const { events } = this.backend
+    const { owner, stream, head, finish } = watch
+    const name = this.#newWriter()
+    if (!(await events.claim(owner.id, stream, name, watch.writer))) {
+      this.#writing.delete(name)
+      const info = await events.read(owner.id, stream, 0, 1)
+      if (info?.writer === undefined || info.ended) this.#watched.delete(follower)
+      else watch.writer = info.writer
+      return follower.catchUp()
+    }
+    this.#watched.delete(follower)
+    const writer = this.#writer(owner.id, stream, { head, writer: name }, { lost: () => {} })
+    const left = await unfinished(events, owner.id, stream, JSON.parse(head) as StreamHead)
+    const orphan = { stream, writer, ...left }
+    finish(orphan).catch((error) => {
+      this.options.onerror(error)
+      giveUp(orphan)
     })
   }
 
@@ -191,6 +271,7 @@ export class Streams {
       maxBuffered: this.options.maxBuffered,
       onclose: () => {
         leave?.()
+        this.#watched.delete(follower)
         const current = this.#followers.get(owner.id)
         if (current?.get(stream) !== follower) return
         current.delete(stream)
@@ -213,6 +294,7 @@ export class Streams {
       this.#timers.push(setInterval(() => this.#each((follower) => follower.comment(KEEP_ALIVE)), keepAlive))
     if (this.node.shared)
       this.#timers.push(setInterval(() => this.#each((follower) => follower.catchUp()), POLL_INTERVAL))
+    this.#timers.push(setInterval(() => void this.#watch(), WATCH_INTERVAL))
     for (const timer of this.#timers) timer.unref()
   }
 
@@ -224,6 +306,13 @@ export class Streams {
     for (const followers of [...this.#followers.values()])
       for (const follower of [...followers.values()]) work(follower)
   }
+}
+
+/** The node that a writer's name tells. */
+function nodeOf(writer: string): string
+function nodeOf(writer: string | undefined): string | undefined
+function nodeOf(writer: string | undefined): string | undefined {
+  return writer?.slice(0, writer.indexOf(':'))
 }
 
 /** Positions begin at the clock, so that a standalone stream that expired and begins again gives out none twice. */
