@@ -73,7 +73,7 @@ export function postgres(options: PostgresOptions): PostgresBackend {
   const schema = checkSchema(options.schema ?? 'mcp_roam')
   const retention = checkRetention(options.retention)
   const { client, place } = connectTo(options)
-  const ears = options.listenUrl === undefined ? client : clientForUrl(checkUrl(options.listenUrl, 'listenUrl').href)
+  const ears = options.listenUrl === undefined ? client : clientForUrl(checkUrl(options.listenUrl, 'listenUrl').text)
 
   const database = openDatabase(client, schema)
   const { close: closeBus, ...bus } = messageBus(database, schema, (heard) => ears.listen(schema, heard))
@@ -111,23 +111,25 @@ function connectTo({ url, pool }: PostgresOptions): { client: Client; place: str
     if (!isClient(pool)) throw new TypeError('postgres: `pool` must be a `pg.Pool`, or the `sql` that postgres.js made')
     return { client: clientForPool(pool), place: '' }
   }
-  const address = checkUrl(url, 'url')
-  return { client: clientForUrl(address.href), place: `//${address.host}${address.pathname}#` }
+  const { text, host, pathname } = checkUrl(url, 'url')
+  return { client: clientForUrl(text), place: `//${host}${pathname}#` }
 }
 
 function isClient(pool: unknown): boolean {
   const has = (...names: string[]) => names.every((name) => typeof Reflect.get(Object(pool), name) === 'function')
-  return has('unsafe', 'listen') || has('query', 'connect', 'on', 'off')
+  return has('unsafe', 'listen') || (has('query', 'connect', 'on', 'off') && 'options' in Object(pool))
 }
 
-function checkUrl(url: unknown, option: string): URL {
+function checkUrl(url: unknown, option: string): { text: string; host: string; pathname: string } {
   const address = typeof url === 'string' && URL.canParse(url) ? new URL(url) : undefined
-  if (address?.protocol !== 'postgres:' && address?.protocol !== 'postgresql:') {
+  const ours = address?.protocol === 'postgres:' || address?.protocol === 'postgresql:'
+  // An "@" after the host is the sign of a password that was not encoded, whose beginning would pass for host and port.
+  if (typeof url !== 'string' || !ours || address.hash || /@/.test(address.pathname + address.search)) {
     throw new TypeError(
       `postgres: \`${option}\` is not an address of PostgreSQL; write 'postgres://user:password@host:5432/database', with what is special in user or password percent-encoded`,
     )
   }
-  return address
+  return { text: url, host: address.host, pathname: address.pathname }
 }
 
 function checkRetention(retention: Retention = {}): Required<Retention> {

@@ -1,9 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import postgresJs from 'postgres'
-import { afterAll, describe, expect, onTestFinished, test } from 'vitest'
+import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { SessionRecord } from '../../src/backend/backend.js'
 import { clientForUrl } from '../../src/backend/postgres/client.js'
+import { startSweeper } from '../../src/backend/postgres/sweeper.js'
 import {
   type PgPool,
   type PostgresJs,
@@ -41,6 +42,9 @@ describe('postgres: what is wrong is said at construction', () => {
     'db.internal:5432',
     'postgres//u:hunter2@db',
     'postgres://u:hunter2@db:port/app',
+    'postgres://u:4/hunter2@db/app',
+    'postgres://u:4#hunter2@db/app',
+    'postgres://u:4?hunter2@db/app',
     '',
   ])('url %j', (bad) => {
     const attempt = () => postgres({ url: bad })
@@ -76,7 +80,7 @@ describe('postgres: what is wrong is said at construction', () => {
     for (const options of [{}, { url: 'postgres://localhost', pool: {} }]) {
       expect(() => untyped(options)).toThrow('either `url`')
     }
-    for (const pool of [{}, null, 'postgres://u:hunter2@db/app', () => {}]) {
+    for (const pool of [{}, null, new pg.Client(), 'postgres://u:hunter2@db/app', () => {}]) {
       expect(() => untyped({ pool })).toThrow('`pool` must be')
     }
     expect(() => postgres({ url: 'postgres://localhost', retention: { maxEvents: 0 } })).toThrow('retention.maxEvents')
@@ -100,6 +104,37 @@ describe('postgres: what is wrong is said at construction', () => {
     await backend.close()
     await expect(backend.sessions.load('x')).rejects.toThrow('closed')
   })
+})
+
+test('postgres: sweeping goes on while batches are full, starts with the first use, and ends with close', async () => {
+  vi.useFakeTimers()
+  onTestFinished(() => void vi.useRealTimers())
+  const answers = ['500', '500', '3']
+  const sweeps: unknown[] = []
+  const database = {
+    schema: '"s"',
+    used: false,
+    migrate: async () => {},
+    query: async (...statement: unknown[]) => {
+      sweeps.push(statement)
+      const answer = answers.shift()
+      if (!answer) throw new Error('away')
+      return [[answer]]
+    },
+  }
+  const stop = startSweeper(database)
+  await vi.advanceTimersByTimeAsync(60_000)
+  expect(sweeps).toEqual([])
+  database.used = true
+  await vi.advanceTimersByTimeAsync(22_500)
+  expect(sweeps.slice(0, 3)).toEqual(Array(3).fill(['select "s".sweep($1)::text', [500]]))
+  const soFar = sweeps.length
+  await vi.advanceTimersByTimeAsync(60_000)
+  expect(sweeps.length).toBeGreaterThan(soFar)
+  stop()
+  const last = sweeps.length
+  await vi.advanceTimersByTimeAsync(60_000)
+  expect(sweeps.length).toBe(last)
 })
 
 describeWith('postgres', url, (url) => {
@@ -399,6 +434,10 @@ describeWith('postgres', url, (url) => {
       await events.delete('b')
       await sessions.delete('b')
       expect(await counts(schema)).toEqual({ ...NOTHING, tombstones: 2 })
+      expect(await sessions.create(record('a'), 60_000)).toBe(false)
+      await admin.query(`update ${schema}.tombstones set expires_at = now()`)
+      expect(await sessions.create(record('a'), 60_000)).toBe(true)
+      expect(await events.open('a', 's', { head: '0' })).toBe(true)
     })
 
     test('what is trimmed is removed from the table, and so are old batch ids', async () => {
@@ -604,6 +643,8 @@ describeWith('postgres', url, (url) => {
       await backend.close()
       expect(pool.idleCount).toBe(pool.totalCount)
       expect(pool.listenerCount('error')).toBe(0)
+      await expect(backend.sessions.load('a')).rejects.toThrow('closed')
+      await expect(backend.bus.subscribe('t', () => {})).rejects.toThrow('closed')
       expect((await pool.query('select 1 as one')).rows).toEqual([{ one: 1 }])
     })
 

@@ -168,7 +168,28 @@ export function clientForUrl(url: string, libraries: Libraries = INSTALLED): Cli
 
 /** A client on what the user made; it stays theirs. */
 export function clientForPool(pool: PgPool | PostgresJs): Client {
-  if ('unsafe' in pool) return sqlClient(pool)
+  const client = 'unsafe' in pool ? sqlClient(pool) : clientForPgPool(pool)
+  let closed = false
+  const check = () => {
+    if (closed) throw new Error('postgres: closed')
+  }
+  return {
+    async query(text, values, limit) {
+      check()
+      return client.query(text, values, limit)
+    },
+    listen(channel, heard) {
+      check()
+      return client.listen(channel, heard)
+    },
+    close() {
+      closed = true
+      return client.close()
+    },
+  }
+}
+
+function clientForPgPool(pool: PgPool): Client {
   const ignore = () => {}
   // pg throws where nobody listens, and a restarted database would end the process. Who else listens still hears it.
   pool.on('error', ignore)

@@ -46,16 +46,8 @@ export function eventLog(database: Database, retention: Required<Retention>): Ev
     },
 
     async read(session, stream, after, limit) {
-      const rows = await database.query(
-        `select head, writer, reader, first::text, last::text, ended::text, position::text, data
-         from ${s}.streams left join lateral (
-           select position, data from ${s}.events
-           where events.stream = streams.n and position > $3::bigint and position >= streams.first
-           order by position limit $4::bigint
-         ) as kept on true
-         where ${here} order by kept.position`,
-        [key(session), key(stream), whole(after), whole(limit)],
-      )
+      const values = [key(session), key(stream), whole(after), whole(limit)]
+      const rows = await database.query(`select * from ${s}.read_stream($1, $2, $3, $4)`, values)
       const [stands] = rows
       if (!stands) return undefined
       const events = rows

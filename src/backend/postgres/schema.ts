@@ -331,6 +331,23 @@ const MIGRATIONS: readonly ((schema: string, quoted: string, locks: Locks) => st
       return _s.last;
     end $f$;
 
+    -- How the stream stands, once for each event, or once with nulls. A function, because its plan is kept.
+    create function ${s}.read_stream(_session text, _stream text, _after bigint, _limit bigint)
+    returns table (
+      head text, writer text, reader text, first text, last text, ended text, "position" text, data text
+    ) language plpgsql stable as $f$
+    #variable_conflict use_column
+    begin
+      return query
+      select s.head, s.writer, s.reader, s.first::text, s.last::text, s.ended::text, e.position::text, e.data
+      from ${s}.streams s left join lateral (
+        select position, data from ${s}.events
+        where stream = s.n and position > _after and position >= s.first order by position limit _limit
+      ) e on true
+      where s.session = _session and s.stream = _stream and s.expires_at > clock_timestamp()
+      order by e.position;
+    end $f$;
+
     -- Removes up to about _limit expired rows of each table; whoever else sweeps now, or holds a row, is not waited for.
     -- Returns the most that it removed of one table: call it again while that is _limit.
     create function ${s}.sweep(_limit int) returns int language plpgsql as $f$
