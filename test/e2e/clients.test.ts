@@ -1,12 +1,11 @@
 /** Real clients and real servers of both SDK lines, in every pairing, with mcp-roam between them. */
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFailed, test } from 'vitest'
+import { beforeAll, beforeEach, describe, expect, onTestFailed, onTestFinished, test } from 'vitest'
 import type { WhoAmI } from '../fixtures/content.js'
 import { type ClientHandlers, connectClient, type TestClient } from '../harness/client.js'
 import { Recorder } from '../harness/recorder.js'
 import { SDKS, startServer, type TestServer } from '../harness/server.js'
+import { discard, scratch } from '../services/children.js'
 
 const WATCHED = 'test://watched-resource'
 const ROOTS = [{ uri: 'file:///project', name: 'project' }]
@@ -18,8 +17,6 @@ const HANDLERS: ClientHandlers = {
 }
 
 let client: TestClient
-
-afterEach(() => client.close())
 
 async function whoami(): Promise<WhoAmI> {
   return JSON.parse(await client.call('whoami')) as WhoAmI
@@ -67,13 +64,14 @@ describe.each(SERVERS)('a server of $sdk, $how', ({ sdk: serverSdk, amnesia }) =
 
   beforeAll(async () => {
     server = await startServer({ sdk: serverSdk, amnesia })
+    return () => server.kill()
   })
-  afterAll(() => server.kill())
 
   describe.each(SDKS)('a client of %s', (clientSdk) => {
     beforeEach(async () => {
       onTestFailed(() => console.error(server.log))
       client = await connectClient(clientSdk, server.url, { handlers: HANDLERS })
+      onTestFinished(() => client.close())
     })
 
     test('calls tools, and the server knows who it is', async () => {
@@ -187,22 +185,20 @@ describe.each(SERVERS)('a server of $sdk, $how', ({ sdk: serverSdk, amnesia }) =
 
 describe.each(SDKS)('a server of %s with its sessions in SQLite', (serverSdk) => {
   describe.each(SDKS)('a client of %s', (clientSdk) => {
-    let folder: string
     let server: TestServer
 
     beforeEach(async () => {
-      folder = await mkdtemp(join(tmpdir(), 'mcp-roam-e2e-'))
+      const folder = scratch()
+      onTestFinished(() => discard(folder))
       server = await startServer({
         sdk: serverSdk,
         backend: `sqlite:${join(folder, 'sessions.db')}`,
         options: { retryInterval: 50 },
       })
       onTestFailed(() => console.error(server.log))
+      onTestFinished(() => server.kill())
       client = await connectClient(clientSdk, server.url, { handlers: HANDLERS })
-    })
-    afterEach(async () => {
-      await server.kill()
-      await rm(folder, { recursive: true, force: true })
+      onTestFinished(() => client.close())
     })
 
     test.each(['SIGKILL', 'SIGTERM'])('goes on with its session after %s and a restart', async (signal) => {

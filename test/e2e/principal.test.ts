@@ -1,11 +1,10 @@
 /** Sessions belong to whoever opened them: invariant 7 of the contract, from outside. */
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, onTestFailed, test } from 'vitest'
+import { beforeAll, describe, expect, onTestFailed, test } from 'vitest'
 import type { WhoAmI } from '../fixtures/content.js'
 import { connectClient, type TestClient } from '../harness/client.js'
 import { startServer, type TestServer } from '../harness/server.js'
+import { discard, scratch } from '../services/children.js'
 
 /** Bearer tokens as the fixture reads them: client, or client/user; undefined: anonymous. */
 const CASES: { owner: string | undefined; stranger: string | undefined; what: string }[] = [
@@ -15,20 +14,19 @@ const CASES: { owner: string | undefined; stranger: string | undefined; what: st
   { owner: undefined, stranger: 'alice', what: 'someone authenticated, when it is anonymous' },
 ]
 
-let folder: string
 let server: TestServer
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'mcp-roam-principal-'))
+  const folder = scratch()
   server = await startServer({
     sdk: 'v2',
     backend: `sqlite:${join(folder, 'sessions.db')}`,
     options: { retryInterval: 50 },
   })
-})
-afterAll(async () => {
-  await server.kill()
-  await rm(folder, { recursive: true, force: true })
+  return async () => {
+    await server.kill()
+    discard(folder)
+  }
 })
 
 interface Answer {
@@ -37,14 +35,14 @@ interface Answer {
   sessionId: string | null
 }
 
-async function send(sessionId: string, token: string | undefined, init: RequestInit): Promise<Answer> {
+async function send(sessionId: string | undefined, token: string | undefined, init: RequestInit): Promise<Answer> {
   const response = await fetch(server.url, {
     ...init,
     headers: {
       accept: 'application/json, text/event-stream',
       'content-type': 'application/json',
       'mcp-protocol-version': '2025-11-25',
-      'mcp-session-id': sessionId,
+      ...(sessionId === undefined ? {} : { 'mcp-session-id': sessionId }),
       ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
     },
     signal: AbortSignal.timeout(5_000),
@@ -80,6 +78,18 @@ async function expectShutOut(sessionId: string, token: string | undefined): Prom
   }
 }
 
+/** A session that nobody follows, so that after a restart nobody is there before the next request. */
+async function openUnattended(token: string | undefined): Promise<string> {
+  const clientInfo = { name: 'unattended', version: '1.0.0' }
+  const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo }
+  const { sessionId } = await send(undefined, token, post({ id: 0, method: 'initialize', params }))
+  expect(sessionId).not.toBeNull()
+  expect(await send(sessionId ?? '', token, post({ method: 'notifications/initialized' }))).toMatchObject({
+    status: 202,
+  })
+  return sessionId ?? ''
+}
+
 async function expectUndisturbed(owner: TestClient, mark: string): Promise<void> {
   expect(await owner.call('count')).toBe(mark)
   await owner.call('log', { level: 'error', text: mark })
@@ -111,6 +121,19 @@ describe.each(CASES)('a session of $owner used by $what', ({ owner: token, stran
       await owner.close()
     }
   })
+})
+
+test.each(CASES)('a session of $owner that $what finds first after a restart stays its owner’s', async (people) => {
+  onTestFailed(() => console.error(server.log))
+  const sessionId = await openUnattended(people.owner)
+  await server.kill()
+  await server.start()
+  await expectShutOut(sessionId, people.stranger)
+  const call = WAYS['POST of a request'] ?? {}
+  expect(await send(sessionId, people.owner, call)).toMatchObject({ status: 200, sessionId })
+  await expectShutOut(sessionId, people.stranger)
+  expect(await send(sessionId, people.owner, { method: 'DELETE' })).toMatchObject({ status: 200 })
+  expect(await send(sessionId, people.owner, call)).toMatchObject({ status: 404 })
 })
 
 test('the owner may come back with a new token', async () => {

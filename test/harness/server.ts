@@ -12,7 +12,7 @@ export const SDKS: readonly Sdk[] = ['v1', 'v2']
 
 export interface ServerOptions {
   sdk: Sdk
-  /** `memory` (default), `sqlite:<file>`. */
+  /** `memory` (default), `sqlite:<file>`, `redis://…` or `postgres://…`. */
   backend?: string
   /** Default: any free one; a restart uses the same again. */
   port?: number
