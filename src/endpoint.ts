@@ -47,6 +47,8 @@ export class Endpoint {
           checkPost(request)
           const body = await request.body(this.#maxBodySize)
           id = idOf(body)
+          const live = this.#atHand(body, request)
+          if (live) return live.receiveRequest(body as JSONRPCRequest, request, reply)
           return await this.#post(body, request, reply)
         }
         case 'GET':
@@ -60,6 +62,13 @@ export class Endpoint {
     } catch (error) {
       this.#refuse(error, id, request, reply)
     }
+  }
+
+  /** The steady state: one request for a session that is live here, and nothing to wait for. */
+  #atHand(body: unknown, request: HttpRequest): LiveSession | undefined {
+    if (this.draining || !isMessage(body) || !isRequest(body) || body.method === 'initialize') return undefined
+    const live = this.core.sessions.at(this.#sessionIdOf(request), request)
+    return live && request.header('mcp-protocol-version') === live.protocolVersion ? live : undefined
   }
 
   async #post(body: unknown, request: HttpRequest, reply: HttpReply): Promise<void> {

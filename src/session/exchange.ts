@@ -10,6 +10,7 @@ import { newStreamId } from '../stream/event-id.js'
 import { SSE_HEADERS } from '../stream/sse.js'
 import type { StreamOwner, Streams } from '../stream/streams.js'
 import type { StreamWriter } from '../stream/writer.js'
+import type { Deadline, Deadlines } from './deadlines.js'
 
 export interface ExchangeOptions {
   streams: Streams
@@ -23,19 +24,19 @@ export interface ExchangeOptions {
   /** Answered by an array. */
   batch: boolean
   responseMode: ResponseMode
-  upgradeAfter: number
+  /** When an answer that takes its time becomes a stream. */
+  upgrades: Deadlines
   /** The stream can no longer be written: nothing that is still running here will be heard. */
   onlost(exchange: Exchange): void
 }
 
-export class Exchange {
+export class Exchange implements Deadline {
   readonly #options: ExchangeOptions
   readonly #requests: readonly JSONRPCRequest[]
   readonly #unanswered: Map<RequestId, JSONRPCRequest>
   /** Answers of a batch that wait for the others. */
   readonly #answers: string[] = []
   #stream: { id: string; writer: StreamWriter } | undefined
-  #upgrade: NodeJS.Timeout | undefined
   #done = false
 
   constructor(requests: readonly JSONRPCRequest[], options: ExchangeOptions) {
@@ -45,7 +46,16 @@ export class Exchange {
     this.#stream = options.stream
     if (this.#stream) return
     if (options.responseMode === 'sse') this.#open()
-    else if (options.responseMode === 'auto') this.#upgrade = setTimeout(() => this.#open(), options.upgradeAfter)
+    else if (options.responseMode === 'auto') options.upgrades.add(this)
+  }
+
+  get settled(): boolean {
+    return this.#done || this.#stream !== undefined
+  }
+
+  /** An answer is long in coming: what there will be comes as a stream. */
+  expire(): void {
+    this.#open()
   }
 
   get unanswered(): IterableIterator<JSONRPCRequest> {
@@ -106,7 +116,6 @@ export class Exchange {
   abandon(): void {
     if (this.#done) return
     this.#done = true
-    clearTimeout(this.#upgrade)
     const { reply, streams, owner } = this.#options
     if (this.#stream) streams.disconnect(owner.id, this.#stream.id)
     else if (reply) refuse(reply, new Refusal('sessionNotFound'), this.#requests[0]?.id, owner.id)
@@ -122,7 +131,6 @@ export class Exchange {
     }
     this.#unanswered.clear()
     this.#done = true
-    clearTimeout(this.#upgrade)
     refuse(reply, refusal, id, owner.id)
   }
 
@@ -133,7 +141,6 @@ export class Exchange {
   #finish(): void {
     if (this.#done) return
     this.#done = true
-    clearTimeout(this.#upgrade)
     if (this.#stream) return
     const { reply, owner, batch } = this.#options
     if (!reply) return
@@ -153,7 +160,6 @@ export class Exchange {
 
   #open(): StreamWriter {
     if (this.#stream) return this.#stream.writer
-    clearTimeout(this.#upgrade)
     const { streams, owner, reply } = this.#options
     const id = newStreamId()
     const writer = streams.writer(owner, id, { requests: this.#requests }, () => {

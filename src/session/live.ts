@@ -19,6 +19,7 @@ import { STANDALONE } from '../stream/event-id.js'
 import { type Orphan, outcomeUnknown } from '../stream/orphan.js'
 import type { StreamOwner, Streams } from '../stream/streams.js'
 import { runInSession } from './current.js'
+import type { Deadlines } from './deadlines.js'
 import { Exchange, type ExchangeOptions } from './exchange.js'
 import { isStateBearing, journalled, replay } from './journal.js'
 import { askingNode, OutgoingRequests } from './outgoing.js'
@@ -33,7 +34,7 @@ export interface LiveSessionHost {
   readonly streams: Streams
   readonly store: SessionStore
   readonly responseMode: ResponseMode
-  readonly upgradeAfter: number
+  readonly upgrades: Deadlines
   /** Whether a request may run a second time when nobody knows whether the first time was completed. */
   mayRepeat(
     request: JSONRPCRequest,
@@ -53,14 +54,15 @@ export class LiveSession implements Transport {
   onerror?: ((error: Error) => void) | undefined
   onmessage?: ((message: JSONRPCMessage, extra?: MessageExtra) => void) | undefined
   readonly sessionId: string
+  /** How the session's streams know it. */
+  owner: StreamOwner
 
-  /** As stored; undefined until `initialize` was answered. */
-  record: SessionRecord | undefined
   /** When something last happened here, and when the record was last seen in the store, in ms since the epoch. */
   usedAt = Date.now()
   checkedAt = Date.now()
   touchedAt = Date.now()
 
+  #record: SessionRecord | undefined
   #server: ServerInstance | undefined
   #exchanges = new Map<RequestId, Exchange>()
   #outgoing: OutgoingRequests
@@ -77,6 +79,7 @@ export class LiveSession implements Transport {
     readonly view: SessionView,
   ) {
     this.sessionId = id
+    this.owner = { id, priming: false }
     this.#outgoing = new OutgoingRequests(host.node.id)
   }
 
@@ -89,13 +92,18 @@ export class LiveSession implements Transport {
     return this.#exchanges.size > 0 || this.#outgoing.size > 0 || this.#replies.size > 0
   }
 
-  get protocolVersion(): string | undefined {
-    return this.record?.protocolVersion
+  /** As stored; undefined until `initialize` was answered. */
+  get record(): SessionRecord | undefined {
+    return this.#record
   }
 
-  /** How the session's streams know it. */
-  get owner(): StreamOwner {
-    return { id: this.id, priming: (this.protocolVersion ?? '') >= PRIMING_PROTOCOL_VERSION }
+  set record(record: SessionRecord) {
+    this.#record = record
+    this.owner = { id: this.id, priming: record.protocolVersion >= PRIMING_PROTOCOL_VERSION }
+  }
+
+  get protocolVersion(): string | undefined {
+    return this.record?.protocolVersion
   }
 
   async connect(server: ServerInstance): Promise<void> {
@@ -147,8 +155,21 @@ export class LiveSession implements Transport {
     })
   }
 
-  /** Takes the messages of one POST; resolves when each has reached the instance that needs it, or rejects. */
-  async receive(messages: JSONRPCMessage[], batch: boolean, request: HttpRequest, reply: HttpReply): Promise<void> {
+  /** Takes a POST of one request. */
+  receiveRequest(message: JSONRPCRequest, request: HttpRequest, reply: HttpReply): void {
+    this.usedAt = Date.now()
+    if (this.#exchanges.has(message.id)) throw new Refusal('idInUse')
+    const exchange = this.#exchange([message], { batch: false, reply })
+    this.#dispatch(message, new ReceivedWith(request, this, exchange))
+  }
+
+  /** Takes the messages of any other POST; resolves when each has reached the instance that needs it, or rejects. */
+  async receive(
+    messages: readonly JSONRPCMessage[],
+    batch: boolean,
+    request: HttpRequest,
+    reply: HttpReply,
+  ): Promise<void> {
     this.usedAt = Date.now()
     const requests = messages.filter(isRequest)
     if (
@@ -308,14 +329,14 @@ export class LiveSession implements Transport {
     requests: JSONRPCRequest[],
     options: Pick<ExchangeOptions, 'reply' | 'batch' | 'stream' | 'progress'>,
   ): Exchange {
-    const { streams, responseMode, upgradeAfter } = this.host
+    const { streams, responseMode, upgrades } = this.host
     const onlost = (lost: Exchange) => this.#abort(lost)
     const exchange = new Exchange(requests, {
       ...options,
       streams,
       owner: this.owner,
       responseMode,
-      upgradeAfter,
+      upgrades,
       onlost,
     })
     for (const { id } of requests) this.#exchanges.set(id, exchange)

@@ -16,6 +16,7 @@ import type {
   WireOptions,
 } from '../options.js'
 import type { Streams } from '../stream/streams.js'
+import { Deadlines } from './deadlines.js'
 import { LiveSession, type LiveSessionHost } from './live.js'
 import { defaultPrincipal, hashPrincipal, samePrincipal } from './principal.js'
 import { isSafe } from './repeat.js'
@@ -73,7 +74,7 @@ export class Sessions {
       streams,
       store: backend.sessions,
       responseMode: options.responseMode,
-      upgradeAfter: options.upgradeAfter,
+      upgrades: new Deadlines(options.upgradeAfter),
       mayRepeat: async (request, call) => {
         const safe = await isSafe(request, call)
         return options.mayRepeat ? options.mayRepeat(request, safe) : safe
@@ -152,6 +153,14 @@ export class Sessions {
     }
   }
 
+  /** The session of a request, if it is live and there is nothing to be found out about it. */
+  at(id: string, request: HttpRequest): LiveSession | undefined {
+    const resident = this.#residents.get(id)
+    if (!resident || this.#doubt(resident.live)) return undefined
+    const principal = this.#principalOf(request)
+    return typeof principal !== 'object' && isOwner(resident, principal) ? resident.live : undefined
+  }
+
   /**
    * The session of a request, live: from memory, or restored. Throws a {@link Refusal} if there is none for it.
    */
@@ -163,11 +172,10 @@ export class Sessions {
       if (resident) {
         const { live } = resident
         if (!isOwner(resident, owner)) throw new Refusal('sessionNotFound')
-        const age = Date.now() - live.checkedAt
-        const distrusted = live.checkedAt <= this.#host.node.distrustedAt
-        if (age > CHECK_AFTER || distrusted) {
+        const doubt = this.#doubt(live)
+        if (doubt) {
           const checked = this.#check(resident)
-          if (age > MAX_STALENESS || distrusted) await checked
+          if (doubt === 'too old') await checked
           else checked.catch(() => {})
         }
         if (!live.closed) return live
@@ -347,6 +355,13 @@ export class Sessions {
     const { authorizeRestore } = this.options.hooks
     if (!authorizeRestore) return true
     return await authorizeRestore.call(this.options.hooks, infoOf(record), contextOf(request))
+  }
+
+  /** Whether what is known of a live session should (`old`) or must (`too old`) be compared with the store. */
+  #doubt(live: LiveSession): 'old' | 'too old' | undefined {
+    const age = Date.now() - live.checkedAt
+    if (age <= CHECK_AFTER && live.checkedAt > this.#host.node.distrustedAt) return undefined
+    return age > MAX_STALENESS || live.checkedAt <= this.#host.node.distrustedAt ? 'too old' : 'old'
   }
 
   /** Compares a live session with the store, and refreshes its expiry when that is due. */
