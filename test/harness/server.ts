@@ -2,9 +2,9 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import type { SessionHandlerOptions } from '../../src/options.js'
 import type { Ready, Stats } from '../fixtures/serve.js'
+import { fixtureProgram } from './program.js'
 import { within } from './within.js'
 
 export type Sdk = 'v1' | 'v2'
@@ -21,8 +21,6 @@ export interface ServerOptions {
   /** More options of the handler, as far as they are JSON. */
   options?: Partial<SessionHandlerOptions>
 }
-
-const SERVE = fileURLToPath(new URL('../fixtures/serve.ts', import.meta.url))
 
 export class TestServer {
   /** The MCP endpoint. */
@@ -44,7 +42,7 @@ export class TestServer {
     const args = ['--sdk', sdk, '--backend', backend, '--port', String(port), '--options', JSON.stringify(options)]
     if (amnesia) args.push('--amnesia')
     // The tether is the child's stdin: it closes with this process, whatever ends it.
-    const child = spawn(process.execPath, ['--import', 'tsx', SERVE, '--tether', ...args])
+    const child = spawn(process.execPath, [await fixtureProgram(), '--tether', ...args])
     this.#child = child
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       this.log += text
