@@ -164,7 +164,7 @@ export function eventLog(link: Link, keys: Keys, retention: Required<Retention>)
       // From here on no stream is opened or appended to. If this node dies now, a second delete finds the same list,
       // and what nobody deletes expires.
       const names = (Array.isArray(streams) ? streams : []).flatMap((stream) => pair(session, String(stream)))
-      await link.send(index, ['del', index, ...names])
+      await link.send(index, ['unlink', index, ...names])
     },
   }
 }

@@ -31,6 +31,7 @@ export class Link {
   #connection: Connection | undefined
   /** Settled when the first attempt to connect has ended, well or badly. */
   #first: Promise<void> | undefined
+  #epoch = 0
   #checked: Promise<void> | undefined
   #trouble = 'not connected yet'
   /** When the connection last gave a sign. */
@@ -66,9 +67,18 @@ export class Link {
     return nodes.map((send) => (args) => this.#use(() => send(args)))
   }
 
-  /** Gives the connection up for a new one. What was sent and not answered rejects. */
-  replace(reason: string): void {
-    if (this.#closed) return
+  /** Which connection it is by now: one more with each replacement. */
+  get epoch(): number {
+    return this.#epoch
+  }
+
+  /**
+   * Gives the connection up for a new one; what was sent and not answered rejects. Does nothing if the connection that the
+   * caller complains of has been replaced already.
+   */
+  replace(reason: string, epoch: number): void {
+    if (this.#closed || epoch !== this.#epoch) return
+    this.#epoch++
     this.#connection?.destroy()
     this.#connection = undefined
     this.#trouble = reason
@@ -86,14 +96,13 @@ export class Link {
 
   async #use<T>(action: (connection: Connection) => Promise<T>): Promise<T> {
     const connection = await this.#usable()
+    const epoch = this.#epoch
     try {
       await this.#check(connection)
       return await within(COMMAND_TIMEOUT, action(connection))
     } catch (error) {
-      if (error instanceof Late && this.#connection === connection) {
-        // Half-open connections look healthy for many minutes; a new one cannot be worse than one that does not answer.
-        this.replace(error.message)
-      }
+      // Half-open connections look healthy for many minutes; a new one cannot be worse than one that does not answer.
+      if (error instanceof Late) this.replace(error.message, epoch)
       throw this.#describe(error)
     }
   }
@@ -119,7 +128,7 @@ export class Link {
     }
     if (this.#closed) throw new RedisUnavailable('Redis: the backend was closed')
     if (this.#connection?.ready()) return this.#connection
-    if (this.#connection && Date.now() - this.#sign > STUCK_AFTER) this.replace(this.#trouble)
+    if (this.#connection && Date.now() - this.#sign > STUCK_AFTER) this.replace(this.#trouble, this.#epoch)
     throw this.#describe(this.#trouble)
   }
 
@@ -136,9 +145,10 @@ export class Link {
 
   /** Resolves when the new connection is ready or has failed once. */
   async #connect(): Promise<void> {
+    const epoch = this.#epoch
     const connector = await this.#connector()
     this.#secret = connector.secret
-    if (this.#closed) return
+    if (this.#closed || epoch !== this.#epoch) return
     await new Promise<void>((resolve) => {
       const current = () => this.#connection === connection
       const connection: Connection = connector.connect({

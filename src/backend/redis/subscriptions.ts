@@ -88,6 +88,7 @@ export class Subscriptions {
   /** Sends a probe; rejects, and gives the subscribing connection up, if it does not arrive. */
   async #probe(name: string, arrived: () => void): Promise<void> {
     const probe = randomUUID()
+    const { epoch } = this.#subscriber
     let timer: NodeJS.Timeout | undefined
     const arrival = new Promise<boolean>((resolve) => {
       timer = setTimeout(resolve, this.#timing.checkLimit, false)
@@ -103,7 +104,7 @@ export class Subscriptions {
       clearTimeout(timer)
       this.#probes.delete(probe)
     }
-    this.#subscriber.replace('the subscriptions were lost')
+    this.#subscriber.replace('the subscriptions were lost', epoch)
     throw new RedisUnavailable('Redis: the subscriptions were lost')
   }
 
