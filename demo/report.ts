@@ -54,8 +54,24 @@ export function killed(kill: Kill, index: number): void {
   print(row(COLUMNS.map(([, , cell]) => cell(kill, index))))
 }
 
+/** A call whose process was killed half-way. */
+export interface Long {
+  took: number
+  killed: number
+  /** The process that answered it. */
+  by: number
+}
+
+export function waiting(): void {
+  print()
+  print(
+    dim('  The long call was cut off, too. It is run again when the dead process has been silent for five seconds.'),
+  )
+}
+
 export interface Outcome {
   kills: Kill[]
+  long: Long | undefined
   counts: Counts
   counted: number | undefined
   initializeSent: number
@@ -65,7 +81,7 @@ export interface Outcome {
   took: number
 }
 
-export function summary({ kills, counts, counted, initializeSent, before, after, took }: Outcome): void {
+export function summary({ kills, counts, counted, long, initializeSent, before, after, took }: Outcome): void {
   const times = kills.map(({ recovery }) => recovery).sort((a, b) => a - b)
   const median = times[Math.floor(times.length / 2)] ?? 0
   const longest = times.at(-1) ?? 0
@@ -81,6 +97,7 @@ export function summary({ kills, counts, counted, initializeSent, before, after,
     const lost = counted - counts.answered
     fact('calls counted', counted, `by the tool, in the session's state: ${counts.answered} answered, ${lost} cut off`)
   }
+  if (long) fact('long call', seconds(long.took), `begun by ${long.killed}, which was killed; finished by ${long.by}`)
   if (times.length > 0) {
     const remark = `median, ${seconds(longest)} at most: from the kill to the next answer, with the start of the process`
     fact('recovered in', seconds(median), remark)

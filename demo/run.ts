@@ -11,9 +11,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import * as report from './report.js'
 import { ServerProcess } from './server-process.js'
-import { SessionLost, Traffic } from './traffic.js'
+import { type Counts, SessionLost, Traffic } from './traffic.js'
 
-const KILLS = 5
+const KILLS = 4
 const CALLERS = 3
 /** How long the server may work between two kills, in ms; a bit different each time. */
 const LIFE = () => 500 + Math.random() * 300
@@ -50,50 +50,58 @@ async function killAgainAndAgain(
   report.opening(KILLS, {
     server: `McpServer behind mcp-roam, ${server.url}`,
     sessions: backend,
-    client: `@modelcontextprotocol/sdk, ${CALLERS} calls at a time`,
+    client: `@modelcontextprotocol/sdk, ${CALLERS} calls at a time, and a long one at the end`,
     session: before,
   })
-  let lost: Error | undefined
+
+  let trouble: string | undefined
+  let long: report.Long | undefined
+  let counted: number | undefined
   traffic.start(CALLERS)
-  for (let i = 0; i < KILLS && !lost; i++) {
-    await delay(LIFE())
-    const start = { at: performance.now() - begin, killed: server.pid, made: counts.made, failed: counts.failed }
-    try {
+  try {
+    let made = 0
+    for (let i = 0; i < KILLS; i++) {
+      await delay(LIFE())
+      const call = i === KILLS - 1 ? traffic.callLong() : undefined
+      call?.answered.catch(() => {})
+      await call?.underway
+      const { failed } = counts
+      const [at, killed] = [performance.now() - begin, server.pid]
+      const kill = { at, killed, before, made: counts.made - made }
+      made = counts.made
       traffic.interrupted()
       await server.kill()
       const [recovery] = await Promise.all([traffic.recovered(), server.start()])
-      const kill = {
-        at: start.at,
-        killed: start.killed,
-        started: server.pid,
-        recovery,
-        before,
-        after: traffic.sessionId,
-        made: start.made - kills.reduce((sum, { made }) => sum + made, 0),
-        failed: counts.failed - start.failed,
+      kills.push({ ...kill, started: server.pid, after: traffic.sessionId, failed: counts.failed - failed, recovery })
+      report.killed(kills[i] as report.Kill, i)
+      if (call) {
+        report.waiting()
+        long = { ...(await call.answered), killed }
       }
-      kills.push(kill)
-      report.killed(kill, i)
-    } catch (error) {
-      lost = error as Error
     }
+    await traffic.stop()
+    counted = await traffic.counted()
+  } catch (error) {
+    trouble = (error as Error).message
+    if (error instanceof SessionLost) trouble = `The session is lost: ${trouble}.`
+    await traffic.stop()
   }
-  await traffic.stop()
-  const counted = lost ? undefined : await traffic.counted()
-  const { initializeSent, sessionId } = traffic
-  const after = lost ? undefined : sessionId
-  report.summary({ kills, counts, counted, initializeSent, before, after, took: performance.now() - begin })
 
-  if (lost) report.bad(lost instanceof SessionLost ? `The session is lost: ${lost.message}.` : `${lost.message}.`)
-  else if (after !== before || initializeSent !== 1) report.bad('The session is another one.')
-  else if (counts.hung > 0) report.bad(`${counts.hung} calls hung.`)
-  else if (counts.unexplained > 0) report.bad(`${counts.unexplained} calls failed while the server was there.`)
-  else if ((counted ?? 0) < counts.answered) report.bad('The session has forgotten calls.')
-  else {
-    report.good(`The session survived ${KILLS} kills.`)
-    return true
-  }
-  return false
+  const after = trouble === undefined ? traffic.sessionId : undefined
+  const { initializeSent } = traffic
+  report.summary({ kills, counts, counted, long, initializeSent, before, after, took: performance.now() - begin })
+  trouble ??= whatIsWrong(counts, counted ?? 0, before === after && initializeSent === 1)
+  if (trouble === undefined) report.good(`The session survived ${KILLS} kills.`)
+  else report.bad(trouble)
+  return trouble === undefined
+}
+
+function whatIsWrong(counts: Counts, counted: number, same: boolean): string | undefined {
+  if (!same) return 'The session is another one.'
+  if (counts.hung > 0) return `${counts.hung} calls hung.`
+  if (counts.unexplained > 0) return `${counts.unexplained} calls failed while the server was there.`
+  if (counted < counts.answered) return 'The session has forgotten calls.'
+  return undefined
 }
 
 const { values } = parseArgs({

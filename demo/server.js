@@ -1,5 +1,6 @@
 // The server that the demo kills: an McpServer as anyone would write it, behind mcp-roam. It ends when its stdin does.
 import { createServer } from 'node:http'
+import { setTimeout as delay } from 'node:timers/promises'
 import { McpServer } from '@modelcontextprotocol/sdk/server/mcp.js'
 import { createSessionHandler, currentSession } from 'mcp-roam'
 import { memory } from 'mcp-roam/memory'
@@ -17,13 +18,20 @@ function buildServer() {
   server.registerTool('counted', { description: 'How many calls were counted in this session' }, async () =>
     text((await currentSession().state.get('calls')) ?? 0),
   )
+  const survey = { description: 'Takes its time and changes nothing', annotations: { readOnlyHint: true } }
+  server.registerTool('survey', survey, async ({ _meta, sendNotification }) => {
+    for (let progress = 1; progress <= 4; progress++) {
+      await delay(300)
+      const params = { progressToken: _meta?.progressToken, progress, total: 4 }
+      await sendNotification({ method: 'notifications/progress', params })
+    }
+    return text(process.pid)
+  })
   return server
 }
 
 const handler = createSessionHandler(buildServer, {
   backend: backend === 'memory:' ? memory() : sqlite({ file: backend.replace(/^sqlite:/, '') }),
-  // A call that is cut off fails at once; its client does not wait for the rest of a stream that nobody writes any more.
-  responseMode: 'json',
 })
 
 const http = createServer(handler.node).listen(Number(port), '127.0.0.1', () => {

@@ -5,10 +5,13 @@ import { StreamableHTTPClientTransport, StreamableHTTPError } from '@modelcontex
 import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js'
 import { ErrorCode, McpError } from '@modelcontextprotocol/sdk/types.js'
 
-/** A call without an answer for this long counts as hung, in ms. */
-const CALL_LIMIT = 5_000
+/** A call without an answer for this long counts as hung, in ms. A node counts as dead after five seconds of silence. */
+const CALL_LIMIT = 15_000
 /** How long a server may take to come back, in ms. */
 const RECOVERY_LIMIT = 15_000
+
+/** The SDK's defaults. */
+const RECONNECTION = { initialReconnectionDelay: 1_000, maxReconnectionDelay: 30_000, reconnectionDelayGrowFactor: 1.5 }
 
 /** The server says that there is no such session. */
 export class SessionLost extends Error {}
@@ -21,6 +24,14 @@ export interface Counts {
   /** Failed for no such reason. */
   unexplained: number
   hung: number
+}
+
+/** A call that took long enough to be killed half-way. */
+export interface LongCall {
+  /** Resolves when it has begun to show progress. */
+  underway: Promise<void>
+  /** How long it took, in ms, and which process answered. */
+  answered: Promise<{ took: number; by: number }>
 }
 
 /** While the server is away. */
@@ -39,9 +50,12 @@ export class Traffic {
   #stopped = false
   #callers: Promise<void>[] = []
   #outage: Outage | undefined
+  #outages = 0
 
   constructor(url: string) {
     this.#transport = new StreamableHTTPClientTransport(new URL(url), {
+      // The SDK gives up after two attempts, and a busy machine may take longer to start a process.
+      reconnectionOptions: { ...RECONNECTION, maxRetries: 20 },
       fetch: (input, init) => {
         if (typeof init?.body === 'string' && init.body.includes('"method":"initialize"')) this.initializeSent++
         return fetch(input, init)
@@ -78,12 +92,29 @@ export class Traffic {
     return Number(await this.#call('counted'))
   }
 
+  callLong(): LongCall {
+    const since = performance.now()
+    let onprogress = () => {}
+    const underway = new Promise<void>((resolve) => {
+      onprogress = resolve
+    })
+    const answered = this.#call('survey', onprogress).then(
+      (pid) => ({ took: performance.now() - since, by: Number(pid) }),
+      (error: Error) => {
+        if (hung(error)) this.counts.hung++
+        throw error
+      },
+    )
+    return { underway: Promise.race([underway, answered.then(() => {})]), answered }
+  }
+
   /** To be called just before the server is killed: its callers hold on, and a call that fails from now on has its reason. */
   interrupted(): void {
     let over = () => {}
     const ended = new Promise<void>((resolve) => {
       over = resolve
     })
+    this.#outages++
     this.#outage = { since: performance.now(), ended, over }
   }
 
@@ -119,22 +150,28 @@ export class Traffic {
     const { counts } = this
     while (!this.#stopped) {
       counts.made++
+      const outages = this.#outages
       try {
         await this.#call('count')
         counts.answered++
       } catch (error) {
-        if (error instanceof McpError && error.code === ErrorCode.RequestTimeout) counts.hung++
-        else if (this.#outage) counts.failed++
+        if (hung(error)) counts.hung++
+        else if (this.#outages > outages) counts.failed++
         else counts.unexplained++
       }
       await this.#outage?.ended
     }
   }
 
-  async #call(name: string): Promise<string> {
-    const result = await this.#client.callTool({ name }, undefined, { timeout: CALL_LIMIT })
+  async #call(name: string, onprogress?: () => void): Promise<string> {
+    const options = { timeout: CALL_LIMIT, ...(onprogress && { onprogress }) }
+    const result = await this.#client.callTool({ name }, undefined, options)
     const [content] = result.content as { text: string }[]
     if (result.isError) throw new Error(content?.text)
     return content?.text ?? ''
   }
+}
+
+function hung(error: unknown): boolean {
+  return error instanceof McpError && error.code === ErrorCode.RequestTimeout
 }

@@ -2,9 +2,9 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { createSessionHandler } from '../handler.js'
+import { createSessionHandler, type SessionHandler } from '../handler.js'
 import { LOOPBACK_NAMES } from '../http/guard.js'
-import type { SessionHandlerOptions } from '../options.js'
+import type { ServerFactory, SessionHandlerOptions } from '../options.js'
 import { defaultFile, openBackend, parseBackendUrl } from './backend-url.js'
 import { inheritedEnv } from './child-env.js'
 import { whyNotExecutable } from './executable.js'
@@ -36,7 +36,7 @@ export async function serve(options: ServeOptions, log: (line: string) => void):
   const backend = await openBackend(url)
 
   const onerror = (error: Error) => log(`mcp-roam: ${error.message}`)
-  const factory: Parameters<typeof createSessionHandler>[0] = ({ session }) => {
+  const factory: ServerFactory = ({ session }) => {
     const label = `[${session.id.slice(0, 8)}]`
     return stdioServer({
       command,
@@ -46,17 +46,12 @@ export async function serve(options: ServeOptions, log: (line: string) => void):
       onerror: (error) => log(`${label} mcp-roam: ${error.message}`),
     })
   }
-  const handler = createSessionHandler(factory, {
-    backend,
-    onerror,
-    ...guardFor(options),
-  })
+  const handler = createSessionHandler(factory, { backend, onerror, ...guardFor(options) })
 
-  let draining = false
   const server = createServer((req, res) => {
     const asked = req.url?.split('?', 1)[0]
     if (asked === path) void handler.node(req, res)
-    else if (asked === '/healthz') health(req, res, draining, handler.nodeId)
+    else if (asked === '/healthz') void health(req, res, handler)
     else answer(res, 404, { error: `not found; the MCP endpoint is ${path}` })
   })
 
@@ -66,7 +61,6 @@ export async function serve(options: ServeOptions, log: (line: string) => void):
     server.on('error', onerror)
     log(`mcp-roam: ready at ${addressOf(server, host)}${path}, node ${handler.nodeId}, backend ${nameOf(url)}`)
     await told
-    draining = true
     log('mcp-roam: draining')
     await handler.drain()
   } finally {
@@ -143,9 +137,13 @@ function signalled(): Promise<void> {
   })
 }
 
-function health(req: IncomingMessage, res: ServerResponse, draining: boolean, node: string): void {
-  if (req.method !== 'GET' && req.method !== 'HEAD') answer(res, 405, { error: 'GET only' }, { allow: 'GET, HEAD' })
-  else answer(res, draining ? 503 : 200, { status: draining ? 'draining' : 'ok', node })
+async function health(req: IncomingMessage, res: ServerResponse, handler: SessionHandler): Promise<void> {
+  if (req.method !== 'GET' && req.method !== 'HEAD') {
+    answer(res, 405, { error: 'GET only' }, { allow: 'GET, HEAD' })
+    return
+  }
+  const status = await handler.status()
+  answer(res, status.ready ? 200 : 503, status)
 }
 
 function answer(res: ServerResponse, status: number, body: object, headers: Record<string, string> = {}): void {

@@ -52,6 +52,7 @@ it('ends by itself with a summary: the same session, no call hung, nothing left 
   const id = /session before +(\S+)/.exec(printed)?.[1]
   expect(printed).toMatch(new RegExp(`session after +${id} +the same`))
   expect(printed).toMatch(/calls hung +0\n/)
+  expect(printed).toMatch(/long call +\S+ s +begun by (\d+), which was killed; finished by (?!\1)\d+\n/)
   expect(printed).not.toContain('\u001b')
   // tsx keeps its cache there.
   expect(readdirSync(temp).filter((name) => name.startsWith('mcp-roam'))).toEqual([])

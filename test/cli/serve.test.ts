@@ -94,10 +94,12 @@ describe.each(SDKS)('a stdio server behind serve, client %s', (sdk) => {
 
     process.kill(pid, 'SIGKILL')
 
-    await expect(within(running, 'the end of the call')).rejects.toThrow(/ended before it answered/)
+    await expect(within(running, 'the end of the call')).rejects.toThrow(/outcome of this request is unknown/)
     const next = Number(await client.call('pid'))
     expect(next).not.toBe(pid)
-    await expect(within(client.call('die'), 'the end of the call')).rejects.toThrow(/ended before it answered/)
+    await expect(within(client.call('die'), 'the end of the call')).rejects.toThrow(
+      /outcome of this request is unknown/,
+    )
     expect(Number(await client.call('pid'))).not.toBe(next)
     expect(client.sessionId()).toBe(id)
     expect(client.wire.count('initialize')).toBe(1)
@@ -121,6 +123,29 @@ describe.each(SDKS)('a stdio server behind serve, client %s', (sdk) => {
     expect(await client.call('trigger-elicitation-request')).toContain('User provided')
     expect(await client.call('get-roots-list')).toContain('file:///somewhere')
   })
+})
+
+it('finishes a long call whose process was killed under it, if it is safe to run again', async () => {
+  const { cli, url } = await serve(EVERYTHING)
+  const client = await connect(url)
+  const progress: number[] = []
+  let begun = () => {}
+  const underway = new Promise<void>((resolve) => {
+    begun = resolve
+  })
+  const onprogress = (step: { progress: number }) => {
+    progress.push(step.progress)
+    begun()
+  }
+  const running = client.call('trigger-long-running-operation', { duration: 1, steps: 2 }, { onprogress })
+  await within(underway, 'the first progress')
+
+  await cli.kill()
+  await serve(EVERYTHING, ['--port', portOf(url)])
+
+  expect(await within(running, 'the answer', 15_000)).toContain('completed')
+  expect(progress.at(-1)).toBe(2)
+  expect(client.wire.count('tools/call')).toBe(1)
 })
 
 describe('the process', () => {
@@ -157,14 +182,14 @@ describe('the process', () => {
     const client = await connect(url)
     const pid = Number(await client.call('pid'))
     const health = new URL('/healthz', url).href
-    expect(await ask(health)).toMatchObject({ status: 200, body: expect.stringContaining('"status":"ok"') })
+    expect(await ask(health)).toMatchObject({ status: 200, body: expect.stringContaining('"ready":true') })
     const running = client.call('wait', { ms: 1_000 })
     await cli.lines.first((line) => line.endsWith(' waiting'), 'the running call')
 
     cli.signal('SIGTERM')
     await cli.lines.first((line) => line === 'mcp-roam: draining', 'the signal')
 
-    expect(await ask(health)).toMatchObject({ status: 503, body: expect.stringContaining('"status":"draining"') })
+    expect(await ask(health)).toMatchObject({ status: 503, body: expect.stringContaining('"ready":false') })
     expect(await running).toBe('waited')
     expect(await cli.exit()).toBe(0)
     expect(isAlive(pid)).toBe(false)
