@@ -594,7 +594,7 @@ describe.each(DOORS)('the wire table, %s', (name) => {
     test.each(['auto', 'sse', 'json'] as const)(
       'with a response that nothing waits for, %s: its answer ends, and the node goes on',
       async (responseMode) => {
-        vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+        vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date'] })
         onTestFinished(() => void vi.useRealTimers())
         const at = await opened(name, { responseMode })
         const client = await at.stage.initialize('2025-03-26')
@@ -725,6 +725,27 @@ describe.each(DOORS)('the wire table, %s', (name) => {
       expect(errors).toHaveLength(1)
     },
   )
+
+  test('a principal that cannot be told, of a live session: 500, and the session goes on', async () => {
+    let broken = false
+    const principal = async () => (broken ? fail() : 'alice')
+    // which ends a process
+    const unhandled: unknown[] = []
+    const note = (error: unknown) => unhandled.push(error)
+    process.on('unhandledRejection', note)
+    onTestFinished(() => void process.off('unhandledRejection', note))
+    const at = await opened(name, { principal })
+    const client = await at.stage.initialize()
+    broken = true
+    for (const sent of [{ body: request(1) }, { body: notification('notifications/roots/list_changed') }]) {
+      expectRefusal(await client.send(sent), 500, -32603, 'id' in sent.body ? 1 : null)
+    }
+    expectRefusal(await client.send({ method: 'GET' }), 500, -32603, null)
+    expectRefusal(await client.delete(), 500, -32603, null)
+    broken = false
+    expect((await client.post(request(2))).status).toBe(200)
+    expect(unhandled).toEqual([])
+  })
 
   test('what the factory throws in a restore is told to onerror, and the session goes on', async () => {
     const backend = memory()
