@@ -1,6 +1,6 @@
 /** What a child process sees of this process's environment: what the SDK's stdio client would show it, and no secrets. */
 
-const INHERITED =
+export const INHERITED: readonly string[] =
   process.platform === 'win32'
     ? [
         'APPDATA',

@@ -2,6 +2,7 @@
 /** The `mcp-roam` command: reads the command line, and turns what goes wrong into one line and an exit code. */
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
+import { INHERITED } from './child-env.js'
 import { Failure } from './failure.js'
 import { serve } from './serve.js'
 
@@ -10,9 +11,9 @@ interface ServeFlags {
   host: string
   path: string
   backend?: string
-  env: Record<string, string>
-  allowedHost: string[]
-  allowedOrigin: string[]
+  env?: Record<string, string>
+  allowedHost?: string[]
+  allowedOrigin?: string[]
 }
 
 function program(): Command {
@@ -34,20 +35,21 @@ function program(): Command {
     .option('--host <address>', 'address to listen on', '127.0.0.1')
     .option('--path <path>', 'path of the MCP endpoint', parsePath, '/mcp')
     .option('--backend <url>', 'where sessions live: sqlite:<file> or memory: (default: a SQLite file of this command)')
-    .option('--env <KEY[=VALUE]>', 'give the server a variable, with a value or from this environment', addVariable, {})
-    .option('--allowed-host <name>', 'accept requests addressed to this name, too', collect, [])
-    .option('--allowed-origin <origin>', 'accept requests from web pages of this origin, too', collect, [])
+    .option('--env <KEY[=VALUE]>', 'give the server a variable, with a value or from this environment', addVariable)
+    .option('--allowed-host <name>', 'accept requests addressed to this name, too', collect)
+    .option('--allowed-origin <origin>', 'accept requests from web pages of this origin, too', collect)
     .passThroughOptions()
     .addHelpText('after', SERVE_HELP)
     .action(async (command: string, args: string[], flags: ServeFlags) => {
-      const { allowedHost: allowedHosts, allowedOrigin: allowedOrigins, ...rest } = flags
-      await serve({ ...rest, allowedHosts, allowedOrigins, command, args }, (line) => process.stderr.write(`${line}\n`))
+      const { env = {}, allowedHost: allowedHosts = [], allowedOrigin: allowedOrigins = [], ...rest } = flags
+      const options = { ...rest, env, allowedHosts, allowedOrigins, command, args }
+      await serve(options, (line) => process.stderr.write(`${line}\n`))
     })
   return program
 }
 
 const SERVE_HELP = `
-The server sees HOME, LOGNAME, PATH, SHELL, TERM and USER of this environment, and what --env gives it.
+Of this environment the server sees ${INHERITED.join(', ')}, and what --env gives it.
 
 On a loopback address only requests addressed to localhost are accepted, and of web pages only those of localhost.
 On other addresses web pages must be named with --allowed-origin, and names are checked if --allowed-host is given.
@@ -68,7 +70,7 @@ function parsePath(text: string): string {
   return text
 }
 
-function addVariable(text: string, env: Record<string, string>): Record<string, string> {
+function addVariable(text: string, env: Record<string, string> = {}): Record<string, string> {
   const equals = text.indexOf('=')
   const name = equals < 0 ? text : text.slice(0, equals)
   const value = equals < 0 ? process.env[name] : text.slice(equals + 1)
@@ -78,7 +80,7 @@ function addVariable(text: string, env: Record<string, string>): Record<string, 
   return { ...env, [name]: value }
 }
 
-function collect(text: string, all: string[]): string[] {
+function collect(text: string, all: string[] = []): string[] {
   return [...all, text]
 }
 
