@@ -352,18 +352,27 @@ describe('an eviction racing with a request', () => {
 
   async function race(build: (factory: ReturnType<typeof scripted>) => ServerFactory, tick: number, way: string) {
     const { script, running } = calls()
-    const factory = scripted(script)
+    const factory = scripted({ ...script, slow: () => quiet().then(() => ({})) })
     const handler = serve(build(factory), { liveIdle: 0, responseMode: 'json' })
     const client = await openSession(handler)
     const first = client.request('tools/call', { name: 'x' })
     await quiet()
     // whose version is not given away by a header takes another way through the door
-    const message = { jsonrpc: '2.0', id: 'second', method: 'ping' } as const
-    const second = way === 'steady' ? client.post(message) : send(handler, 'POST', message, client).then(read)
+    const message = { jsonrpc: '2.0', id: 'second', method: 'slow' } as const
+    const second =
+      way === 'steady'
+        ? client.post(message)
+        : send(handler, 'POST', message, { sessionId: client.sessionId }).then(read)
     for (let i = 0; i < tick; i++) await undefined
     // its answer makes the session idle: with liveIdle 0, this evicts
     running[0]?.resolve({})
-    const answers = await Promise.race([Promise.all([first, second]), quiet().then(() => 'no answer' as const)])
+    const answers = await Promise.race([
+      Promise.all([first, second]),
+      quiet()
+        .then(quiet)
+        .then(quiet)
+        .then(() => 'no answer' as const),
+    ])
     await handler.close()
     return { factory, answers }
   }
