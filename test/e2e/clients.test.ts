@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { beforeAll, beforeEach, describe, expect, onTestFailed, onTestFinished, test } from 'vitest'
 import type { WhoAmI } from '../fixtures/content.js'
-import { type ClientHandlers, connectClient, type TestClient } from '../harness/client.js'
+import { type ClientHandlers, connectClient, type Elicited, type TestClient } from '../harness/client.js'
 import { Recorder } from '../harness/recorder.js'
 import { SDKS, startServer, type TestServer } from '../harness/server.js'
 import { discard, scratch } from '../services/children.js'
@@ -240,6 +240,29 @@ describe.each(SDKS)('a server of %s with its sessions in SQLite', (serverSdk) =>
 
       expect(client.wire.count('initialize')).toBe(1)
       expect(client.wire.sessionIds).toEqual([client.sessionId()])
+    })
+
+    test('gets the answer of a call that waits for its user while the server drains', async () => {
+      const asked = new Recorder<string>()
+      let answer = (_: Elicited) => {}
+      const handlers: ClientHandlers = {
+        elicitation: (message) => {
+          asked.add(message)
+          return new Promise((resolve) => {
+            answer = resolve
+          })
+        },
+      }
+      const patient = await connectClient(clientSdk, server.url, { handlers })
+      onTestFinished(() => patient.close())
+      const call = patient.call('ask', { message: 'well?' })
+      await asked.first(() => true, 'the question')
+      const ended = server.terminate()
+      await server.lines.first((line) => line === 'draining', 'the beginning of the drain')
+      await expect(client.call('echo', { text: 'too late' })).rejects.toThrow()
+      answer({ action: 'decline' })
+      expect(await call).toMatch(/^action=decline/)
+      await ended
     })
   })
 })

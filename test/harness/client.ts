@@ -101,7 +101,12 @@ export async function connectClient(sdk: Sdk, url: string, options: ClientOption
     wire,
     notifications,
   })
-  await wire.streamOpened()
+  try {
+    await wire.streamOpened()
+  } catch (error) {
+    await calls.close()
+    throw error
+  }
   return { sdk, wire, notifications, ...calls }
 }
 

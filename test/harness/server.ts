@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline'
 import type { SessionHandlerOptions } from '../../src/options.js'
 import type { Ready, Stats } from '../fixtures/serve.js'
 import { fixtureProgram } from './program.js'
+import { Recorder } from './recorder.js'
 import { within } from './within.js'
 
 export type Sdk = 'v1' | 'v2'
@@ -25,11 +26,15 @@ export interface ServerOptions {
 export class TestServer {
   /** The MCP endpoint. */
   url = ''
-  /** What it wrote to stderr, in all its lives, and how each ended. */
-  log = ''
+  /** Lines it wrote to stderr, in all its lives, and how each ended. */
+  readonly lines = new Recorder<string>()
   #child: ChildProcess | undefined
 
   constructor(private readonly options: ServerOptions) {}
+
+  get log(): string {
+    return this.lines.all.join('\n')
+  }
 
   get pid(): number | undefined {
     return this.#child?.pid
@@ -44,11 +49,9 @@ export class TestServer {
     // The tether is the child's stdin: it closes with this process, whatever ends it.
     const child = spawn(process.execPath, [await fixtureProgram(), '--tether', ...args])
     this.#child = child
-    child.stderr.setEncoding('utf8').on('data', (text: string) => {
-      this.log += text
-    })
+    createInterface({ input: child.stderr }).on('line', (line) => this.lines.add(line))
     const ended = once(child, 'exit').then(([code, signal]) => {
-      this.log += `[${child.pid} ended: ${signal ?? code}]\n`
+      this.lines.add(`[${child.pid} ended: ${signal ?? code}]`)
       if (this.#child === child) this.#child = undefined
       throw new Error(`the server ended: ${signal ?? code}`)
     })
