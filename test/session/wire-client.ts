@@ -137,6 +137,7 @@ export class WireClient {
     public handler: Pick<SessionHandler, 'fetch'>,
     public readonly sessionId: string,
     private readonly authInfo?: AuthInfo,
+    private readonly headers: Record<string, string> = {},
   ) {}
 
   on(handler: Pick<SessionHandler, 'fetch'>): this {
@@ -149,7 +150,7 @@ export class WireClient {
   }
 
   send(method: string, body: unknown, options: SendOptions = {}): Promise<Response> {
-    const headers = { 'mcp-protocol-version': VERSION, ...options.headers }
+    const headers = { 'mcp-protocol-version': VERSION, ...(options.headers ?? this.headers) }
     return send(this.handler, method, body, {
       sessionId: this.sessionId,
       authInfo: this.authInfo,
@@ -171,7 +172,10 @@ export class WireClient {
   }
 
   async get(lastEventId?: string, options: SendOptions = {}): Promise<EventStream> {
-    const headers = { ...options.headers, ...(lastEventId !== undefined && { 'last-event-id': lastEventId }) }
+    const headers = {
+      ...(options.headers ?? this.headers),
+      ...(lastEventId !== undefined && { 'last-event-id': lastEventId }),
+    }
     return new EventStream(await this.send('GET', undefined, { ...options, headers }))
   }
 
@@ -203,7 +207,7 @@ export async function openSession(
   if (answer.status !== 200 || answer.sessionId === undefined) {
     throw new Error(`initialize: ${answer.status} ${JSON.stringify(answer.body)}`)
   }
-  const client = new WireClient(handler, answer.sessionId, options.authInfo)
+  const client = new WireClient(handler, answer.sessionId, options.authInfo, options.headers)
   const accepted = await client.notify('notifications/initialized')
   if (accepted.status !== 202) throw new Error(`initialized: ${accepted.status}`)
   return client
