@@ -658,6 +658,33 @@ describe.each(DOORS)('%s', (name) => {
     })
   })
 
+  describe('an answer that is no JSON ends its request all the same', () => {
+    const circular: Record<string, unknown> = {}
+    circular.self = circular
+    let deep: Record<string, unknown> = {}
+    for (let depth = 0; depth < 100_000; depth++) deep = { deep }
+
+    test.each([
+      ['a bigint', { big: 1n }],
+      ['a circle', circular],
+      ['deeper than the stack', deep],
+    ])('%s', async (_, result) => {
+      const at = await stage(name, { upgradeAfter: 60_000 })
+      const client = await at.initialize()
+      const { answer, call } = await calling(at, client, 1)
+      await call.answer(result).catch(() => {})
+      expect(JSON.parse(await (await answer).text())).toMatchObject({ id: 1, error: { code: -32603 } })
+      const streamed = await streaming(at, client, 2)
+      await streamed.call.answer(result).catch(() => {})
+      expect(messages(await streamed.stream.events())).toMatchObject([{ id: 2, error: { code: -32603 } }])
+      // and what is said beside it is the handler's own error
+      const third = await calling(at, client, 3)
+      await expect(third.call.say(result)).rejects.toThrow()
+      await third.call.answer()
+      await (await third.answer).text()
+    })
+  })
+
   test('a log that is away for a moment delays a stream, and loses nothing of it', async () => {
     const backend = memory()
     let failures = 0
