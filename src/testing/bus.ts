@@ -33,7 +33,7 @@ export function messageBusContract(make: Make): ContractCase[] {
     it('a message arrives once', async (handles) => {
       const topic = randomId()
       const inboxes = [await inbox(handles.a, topic), await inbox(handles.b, topic)]
-      const messages = Array.from({ length: 100 }, (_, index) => `${index}`)
+      const messages = Array.from({ length: 600 }, (_, index) => `${index}`)
       await atOnce(handles, messages.length, (backend, index) => bus(backend).publish(topic, `${index}`))
       for (const each of inboxes) {
         for (const message of messages) await each.has(message)
