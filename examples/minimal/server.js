@@ -1,0 +1,28 @@
+// An MCP server whose sessions survive its restarts. Run it, connect a client to http://127.0.0.1:3000/mcp, kill it, run it again.
+import { createServer } from 'node:http'
+import { McpServer } from '@modelcontextprotocol/sdk/server/mcp.js'
+import { createSessionHandler, currentSession } from 'mcp-roam'
+import { sqlite } from 'mcp-roam/sqlite'
+
+function buildServer() {
+  const server = new McpServer({ name: 'minimal', version: '1.0.0' })
+  server.registerTool('visit', { description: 'Counts its calls in this session' }, async () => {
+    const visits = await currentSession().state.update('visits', (count = 0) => count + 1)
+    return { content: [{ type: 'text', text: `visit ${visits}` }] }
+  })
+  return server
+}
+
+const handler = createSessionHandler(buildServer, {
+  backend: sqlite({ file: process.env.SESSIONS ?? 'sessions.db' }),
+  // it listens on loopback: a web page must not reach it under a name of its own
+  allowedHosts: ['localhost', '127.0.0.1'],
+  allowedOrigins: ['localhost', '127.0.0.1'],
+})
+const http = createServer(handler.node).listen(Number(process.env.PORT ?? 3000), '127.0.0.1')
+
+process.once('SIGTERM', async () => {
+  await handler.drain()
+  http.close()
+  await handler.close()
+})
