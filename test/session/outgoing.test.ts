@@ -5,7 +5,7 @@ import { createSessionHandler, type SessionHandler, type SessionHandlerOptions }
 import type { ServerFactory } from '../../src/options.js'
 import { FAKED, quiet } from './gated-store.js'
 import { type ScriptedServer, scripted } from './scripted-server.js'
-import { type EventStream, openSession, type WireClient } from './wire-client.js'
+import { EventStream, openSession, type WireClient } from './wire-client.js'
 
 vi.setConfig({ testTimeout: 5000 })
 
@@ -282,7 +282,6 @@ test('what a server asks because of a call goes out on that call’s stream, and
   const client = await openSession(serve(factory))
   const response = await client.send('POST', { jsonrpc: '2.0', id: 1, method: 'tools/call' })
   expect(response.headers.get('content-type')).toBe('text/event-stream')
-  const { EventStream } = await import('./wire-client.js')
   const stream = new EventStream(response)
   const asked = await next(stream)
   expect(asked.method).toBe('elicitation/create')
