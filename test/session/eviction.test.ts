@@ -1,8 +1,11 @@
 /** A live session can be dropped from memory at any time, and its client never knows. */
+import { Server as ServerV1 } from '@modelcontextprotocol/sdk/server/index.js'
+import { RootsListChangedNotificationSchema } from '@modelcontextprotocol/sdk/types.js'
+import { Server as ServerV2 } from '@modelcontextprotocol/server'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { memory } from '../../src/backend/memory.js'
 import { createSessionHandler, type SessionHandler, type SessionHandlerOptions } from '../../src/index.js'
-import type { ServerFactory } from '../../src/options.js'
+import type { ServerFactory, ServerInstance } from '../../src/options.js'
 import { deferred, FAKED, gated, quiet } from './gated-store.js'
 import { type Script, type ScriptedServer, scripted, UNANSWERED } from './scripted-server.js'
 import { type Answer, openSession, read, send } from './wire-client.js'
@@ -172,7 +175,7 @@ describe('liveIdle', () => {
     for (let i = 0; i < 3; i++) {
       const { status, body } = await client.request('tools/call', { name: 'x' })
       expect(status).toBe(200)
-      expect(body.result.restored).toBe(i > 0)
+      if (i > 0) expect(body.result.restored).toBe(true)
       await quiet()
       expect(factory.servers.every(({ closed }) => closed)).toBe(true)
     }
@@ -342,6 +345,36 @@ describe('nothing is lost by an eviction', () => {
     await factory.last.notify('notifications/message', { level: 'info', data: 'two' })
     expect((await stream.next())?.message.params.data).toBe('one')
     expect((await stream.next())?.message.params.data).toBe('two')
+  })
+})
+
+describe('what a notification sets in motion', () => {
+  test.each(['v1', 'v2'])('is not cut off by the eviction that follows it (%s)', async (line) => {
+    const roots: unknown[] = []
+    const build = (): ServerInstance => {
+      if (line === 'v1') {
+        const server = new ServerV1({ name: 's', version: '1' }, { capabilities: {} })
+        server.setNotificationHandler(RootsListChangedNotificationSchema, async () => {
+          roots.push(await server.listRoots().catch(String))
+        })
+        return server
+      }
+      const server = new ServerV2({ name: 's', version: '1' }, { capabilities: {} })
+      server.setNotificationHandler('notifications/roots/list_changed', async () => {
+        roots.push(await server.listRoots().catch(String))
+      })
+      return server
+    }
+    const client = await openSession(serve(build, { liveIdle: 0 }), { capabilities: { roots: { listChanged: true } } })
+    expect((await client.notify('notifications/roots/list_changed')).status).toBe(202)
+    await quiet()
+    const stream = await client.get()
+    const asked = await Promise.race([stream.next(), quiet().then(() => undefined)])
+    expect(asked?.message.method).toBe('roots/list')
+    expect((await client.respond(asked?.message.id, { roots: [{ uri: 'file:///a' }] })).status).toBe(202)
+    await quiet()
+    expect(roots).toMatchObject([{ roots: [{ uri: 'file:///a' }] }])
+    await stream.cancel()
   })
 })
 

@@ -437,6 +437,39 @@ describe('a restore fails', () => {
     expect((await client.request('tools/list')).status).toBe(200)
   })
 
+  test('the server dies at the very moment when it is published: the request is answered by another one', async () => {
+    for (let tick = 0; tick < 20; tick++) {
+      const { shared, client } = await stored()
+      const came = deferred()
+      const go = deferred()
+      let restores = 0
+      const factory = scripted({}, () => {
+        if (++restores > 10) throw new Error('restored again and again')
+      })
+      const handler = serve(factory, {
+        backend: shared,
+        onSessionRestored: () => {
+          came.resolve()
+          return go.promise
+        },
+      })
+      const racing = client.on(handler).request('ping')
+      await came.promise
+      const dying = factory.last
+      go.resolve()
+      for (let i = 0; i < tick; i++) await undefined
+      void dying.close()
+      const answer = await racing
+      expect([200, 500, 503], `tick ${tick}`).toContain(answer.status)
+      expect((await client.request('tools/list')).status, `tick ${tick}`).toBe(200)
+      expect(
+        factory.servers.flatMap(({ afterClose }) => afterClose),
+        `tick ${tick}`,
+      ).toEqual([])
+      await Promise.all(handlers.splice(0).map((handler) => handler.close()))
+    }
+  })
+
   test('a server whose close fails is no obstacle', async () => {
     const { shared, client } = await stored()
     let broken = true
@@ -571,6 +604,59 @@ describe('DELETE during a restore', () => {
       })
     }
   }
+
+  /** Every tick of the event loop around the moment when the session is published is tried. */
+  const TICKS = 40
+
+  test('at the very moment when it is published', async () => {
+    for (let tick = 0; tick < TICKS; tick++) {
+      const { shared, client } = await stored()
+      const came = deferred()
+      const go = deferred()
+      const factory = scripted()
+      const handler = serve(factory, {
+        backend: shared,
+        onSessionRestored: () => {
+          came.resolve()
+          return go.promise
+        },
+      })
+      const racing = client.on(handler).request('ping')
+      await came.promise
+      const deleted = handler.sessions.delete(client.sessionId)
+      for (let i = 0; i < tick; i++) await undefined
+      go.resolve()
+      expect(await deleted).toBe(true)
+      expect([200, 404], `tick ${tick}`).toContain((await racing).status)
+      expect((await client.request('tools/list')).status, `tick ${tick}`).toBe(404)
+      expect(factory.last.closed, `tick ${tick}`).toBe(true)
+      await Promise.all(handlers.splice(0).map((handler) => handler.close()))
+    }
+  })
+
+  test('of a session that is only just being initialized, at any moment', async () => {
+    for (let tick = 0; tick < TICKS; tick++) {
+      const go = deferred()
+      const hooked = deferred<string>()
+      const factory = scripted()
+      const handler = serve(factory, {
+        onSessionInitialized: ({ id }) => {
+          hooked.resolve(id)
+          return go.promise
+        },
+      })
+      const answer = initialize(handler)
+      const id = await hooked.promise
+      const deleted = handler.sessions.delete(id)
+      for (let i = 0; i < tick; i++) await undefined
+      go.resolve()
+      expect(await deleted).toBe(true)
+      await answer
+      expect((await new WireClient(handler, id).request('tools/list')).status, `tick ${tick}`).toBe(404)
+      expect(factory.last.closed, `tick ${tick}`).toBe(true)
+      await handler.close()
+    }
+  })
 
   test('a record that comes back from the dead by no fault of ours is refused: a late update changes nothing', async () => {
     const { shared, client } = await stored()

@@ -1,7 +1,7 @@
 /** A new instance is told what its predecessors were told, before anybody asks it anything. */
 
 import { Server as ServerV1 } from '@modelcontextprotocol/sdk/server/index.js'
-import { ListToolsRequestSchema, LoggingMessageNotificationSchema } from '@modelcontextprotocol/sdk/types.js'
+import { ListToolsRequestSchema } from '@modelcontextprotocol/sdk/types.js'
 import { Server as ServerV2 } from '@modelcontextprotocol/server'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import type { Journal } from '../../src/backend/backend.js'

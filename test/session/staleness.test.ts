@@ -251,6 +251,18 @@ describe('idle time to live', () => {
     expect((await client.request('ping')).status).toBe(200)
   })
 
+  test('and no more often than by that of one that lives', async () => {
+    const { backend, factory, handler } = deaf()
+    const client = await openSession(handler)
+    const stream = await client.get()
+    await factory.last.close()
+    backend.calls.reset()
+    await pass(6 * HOUR)
+    expect(backend.calls.count('sessions.touch')).toBeGreaterThanOrEqual(5)
+    expect(backend.calls.count('sessions.touch')).toBeLessThanOrEqual(12)
+    await stream.cancel()
+  })
+
   test('and by a call that runs', async () => {
     const answer = deferred<object>()
     const { handler } = deaf({ idleTtl: MINUTE, responseMode: 'json' }, { 'tools/call': () => answer.promise })
