@@ -1,4 +1,5 @@
 /** What handler and transport share: the rooms of a node, put together from the options. */
+import type { Backend } from './backend/backend.js'
 import { type BoundedBackend, bounded } from './backend/bounded.js'
 import { ClusterNode } from './cluster/node.js'
 import type { ServerFactory, SessionHandlerOptions } from './options.js'
@@ -10,16 +11,23 @@ export interface Core {
   node: ClusterNode
   streams: Streams
   sessions: Sessions
+  /** Ends all of it but the backend. */
+  close(): Promise<void>
 }
 
 const MINUTE = 60_000
 const DAY = 24 * 60 * MINUTE
 
-export function createCore(factory: ServerFactory, options: SessionHandlerOptions): Core {
+/** @param nodeOf Gives the node to be part of; default: a new one. */
+export function createCore(
+  factory: ServerFactory,
+  options: SessionHandlerOptions,
+  nodeOf: (backend: BoundedBackend, onerror: (error: Error) => void) => NodeLease = newNode,
+): Core {
   checkOptions(options)
   const onerror = (error: Error) => options.onerror?.(error)
   const backend = bounded(options.backend, options.backendTimeout ?? 5000, onerror)
-  const node = new ClusterNode(backend.bus, backend.shared, onerror)
+  const { node, release } = nodeOf(backend, onerror)
   const streams = new Streams(node, backend, {
     keepAlive: options.keepAlive ?? 15_000,
     retryInterval: options.retryInterval ?? 1000,
@@ -34,12 +42,45 @@ export function createCore(factory: ServerFactory, options: SessionHandlerOption
     upgradeAfter: options.upgradeAfter ?? 100,
     liveIdle: options.liveIdle ?? 5 * MINUTE,
     maxLiveSessions: options.maxLiveSessions ?? 10_000,
-    principal: options.principal,
     mayRepeat: options.mayRepeat,
     hooks: options,
     onerror,
   })
-  return { backend, node, streams, sessions }
+  const close = async () => {
+    await sessions.close()
+    streams.close()
+    await release()
+  }
+  return { backend, node, streams, sessions, close }
+}
+
+/** The use of a node, until it is released. */
+export interface NodeLease {
+  node: ClusterNode
+  release(): Promise<void>
+}
+
+function newNode(backend: BoundedBackend, onerror: (error: Error) => void): NodeLease {
+  const node = new ClusterNode(backend.bus, backend.shared, onerror)
+  return { node, release: () => node.close() }
+}
+
+const sharedNodes = new WeakMap<Backend, { node: ClusterNode; users: number }>()
+
+/** All that share a backend in this process through this function are one node. */
+export function sharedNode(given: Backend | undefined): typeof newNode {
+  if (!given) return newNode
+  return (backend, onerror) => {
+    const shared = sharedNodes.get(given) ?? { node: newNode(backend, onerror).node, users: 0 }
+    sharedNodes.set(given, shared)
+    shared.users++
+    const release = async () => {
+      if (--shared.users > 0) return
+      sharedNodes.delete(given)
+      await shared.node.close()
+    }
+    return { node: shared.node, release }
+  }
 }
 
 /** Smallest value of each option that is a number. */

@@ -1,24 +1,47 @@
 /** One MCP endpoint: each HTTP request from the door to its answer. Read this first. */
-
 import { Unavailable } from './backend/bounded.js'
 import type { Core } from './core.js'
 import { guard } from './http/guard.js'
 import type { HttpReply, HttpRequest } from './http/message.js'
-import { Refusal, refuse } from './http/refusal.js'
+import { Refusal, type RefusalName, refuse } from './http/refusal.js'
 import {
   BATCH_PROTOCOL_VERSION,
   checkGet,
   checkPost,
   checkProtocolVersion,
+  isSessionId,
   SESSION_PROTOCOL_VERSIONS,
 } from './http/rules.js'
 import { isMessage, isObject, isRequest, isRequestId, type JSONRPCRequest, type RequestId } from './jsonrpc.js'
 import type { WireOptions } from './options.js'
 import type { LiveSession } from './session/live.js'
+import { defaultPrincipal } from './session/principal.js'
+import type { Principal } from './session/sessions.js'
 import { parseEventId, sessionTag } from './stream/event-id.js'
 import { SSE_HEADERS } from './stream/sse.js'
 
 const DEFAULT_MAX_BODY_SIZE = 4 * 1024 * 1024
+
+/** How often a request may find its session gone from memory before it could be used. */
+const MAX_FINDS = 10
+
+/** One session that an endpoint is limited to. */
+export interface OnlySession {
+  /** Undefined until there is one. */
+  id(): string | undefined
+  /** Takes the place of the one session; false: it is taken. */
+  claim(): boolean
+}
+
+/** One HTTP request on its way. */
+interface Visit {
+  request: HttpRequest
+  reply: HttpReply
+  /** Of the JSON-RPC request in the body. */
+  id: RequestId | undefined
+  /** The session that was found to be the request's. */
+  session: string | undefined
+}
 
 export class Endpoint {
   /** New sessions and requests are sent elsewhere. */
@@ -30,48 +53,56 @@ export class Endpoint {
   constructor(
     private readonly core: Core,
     private readonly options: WireOptions,
-    /** For an endpoint that serves a single session: its id, once it has one. */
-    private readonly only?: () => string | undefined,
+    private readonly only?: OnlySession,
   ) {
     this.#guard = guard(options)
     this.#maxBodySize = options.maxBodySize ?? DEFAULT_MAX_BODY_SIZE
     this.#sse = options.responseMode === 'sse'
   }
 
-  async serve(request: HttpRequest, reply: HttpReply): Promise<void> {
-    let id: RequestId | undefined
+  /** Answers the request; resolves with the reason if it was refused. Never rejects. */
+  async serve(request: HttpRequest, reply: HttpReply): Promise<RefusalName | undefined> {
+    const visit: Visit = { request, reply, id: undefined, session: undefined }
     try {
       this.#guard?.(request)
       switch (request.method) {
         case 'POST': {
           checkPost(request)
           const body = await request.body(this.#maxBodySize)
-          id = idOf(body)
-          const live = this.#atHand(body, request)
-          if (live) return live.receiveRequest(body as JSONRPCRequest, request, reply)
-          return await this.#post(body, request, reply)
+          visit.id = idOf(body)
+          const principal = this.#principalOf(request)
+          const owner = typeof principal === 'object' ? await principal : principal
+          if (!this.#serveAtHand(body, visit, owner)) await this.#post(body, visit, owner)
+          break
         }
         case 'GET':
           checkGet(request)
-          return await this.#get(request, reply)
+          await this.#get(visit, await this.#principalOf(request))
+          break
         case 'DELETE':
-          return await this.#delete(request, reply)
+          await this.#delete(visit, await this.#principalOf(request))
+          break
         default:
           throw new Refusal('method')
       }
+      return undefined
     } catch (error) {
-      this.#refuse(error, id, request, reply)
+      return this.#refuse(error, visit)
     }
   }
 
   /** The steady state: one request for a session that is live here, and nothing to wait for. */
-  #atHand(body: unknown, request: HttpRequest): LiveSession | undefined {
-    if (this.draining || !isMessage(body) || !isRequest(body) || body.method === 'initialize') return undefined
-    const live = this.core.sessions.at(this.#sessionIdOf(request), request)
-    return live && request.header('mcp-protocol-version') === live.protocolVersion ? live : undefined
+  #serveAtHand(body: unknown, visit: Visit, owner: Principal): boolean {
+    if (this.draining || !isMessage(body) || !isRequest(body) || body.method === 'initialize') return false
+    const { request, reply } = visit
+    const live = this.core.sessions.at(this.#sessionIdOf(request), owner)
+    if (!live || request.header('mcp-protocol-version') !== live.protocolVersion) return false
+    visit.session = live.id
+    live.receiveRequest(body, request, reply)
+    return true
   }
 
-  async #post(body: unknown, request: HttpRequest, reply: HttpReply): Promise<void> {
+  async #post(body: unknown, visit: Visit, owner: Principal): Promise<void> {
     const batch = Array.isArray(body)
     const messages = batch ? body : [body]
     if (messages.length === 0 || !messages.every(isMessage)) throw new Refusal('notJsonRpc')
@@ -81,18 +112,19 @@ export class Endpoint {
     const initialize = requests.find(({ method }) => method === 'initialize')
     if (initialize) {
       if (batch) throw new Refusal('initializeInBatch')
-      return await this.#initialize(initialize, request, reply)
+      return await this.#initialize(initialize, visit, owner)
     }
-    const live = await this.#find(request)
-    if (batch && live.protocolVersion !== BATCH_PROTOCOL_VERSION) throw new Refusal('batch')
-    await live.receive(messages, batch, request, reply)
+    await this.#withLive(visit, owner, (live) => {
+      if (batch && live.protocolVersion !== BATCH_PROTOCOL_VERSION) throw new Refusal('batch')
+      return live.receive(messages, batch, visit.request, visit.reply)
+    })
   }
 
-  async #initialize(message: JSONRPCRequest, request: HttpRequest, reply: HttpReply): Promise<void> {
-    if (this.only?.() !== undefined) throw new Refusal('alreadyInitialized')
+  async #initialize(message: JSONRPCRequest, { request, reply }: Visit, owner: Principal): Promise<void> {
+    if (this.only && !this.only.claim()) throw new Refusal('alreadyInitialized')
     const stale = request.header('mcp-session-id')
-    if (stale !== undefined && (await this.core.sessions.owns(stale, request))) throw new Refusal('alreadyInitialized')
-    const { response, live } = await this.core.sessions.create(message, request)
+    if (stale && (await this.core.sessions.owns(stale, owner))) throw new Refusal('alreadyInitialized')
+    const { response, live } = await this.core.sessions.create(message, request, owner)
     const text = JSON.stringify({ ...response, id: message.id })
     const session = live && { 'mcp-session-id': live.id }
     if (this.#sse) {
@@ -102,55 +134,78 @@ export class Endpoint {
     } else reply.send(200, { 'content-type': 'application/json', ...session }, text)
   }
 
-  async #get(request: HttpRequest, reply: HttpReply): Promise<void> {
+  async #get(visit: Visit, owner: Principal): Promise<void> {
     if (this.draining) throw new Refusal('draining')
-    const live = await this.#find(request)
-    const lastEventId = request.header('last-event-id')
-    const cursor = lastEventId ? parseEventId(sessionTag(live.id), lastEventId) : undefined
-    if (lastEventId && !cursor) throw new Refusal('lastEventId')
-    await this.core.streams.attach(live.owner, cursor, reply, async (orphan) => {
-      const finisher = live.closed ? await this.#find(request) : live
-      await finisher.finish(orphan, request)
+    const { request, reply } = visit
+    await this.#withLive(visit, owner, async (live) => {
+      const lastEventId = request.header('last-event-id')
+      const cursor = lastEventId ? parseEventId(sessionTag(live.id), lastEventId) : undefined
+      if (lastEventId && !cursor) throw new Refusal('lastEventId')
+      await this.core.streams.attach(live.owner, cursor, reply, (orphan) =>
+        this.#withLive(visit, owner, async (finisher) => {
+          if (finisher.closed) return false
+          await finisher.finish(orphan, request)
+          return true
+        }),
+      )
+      return true
     })
   }
 
-  async #delete(request: HttpRequest, reply: HttpReply): Promise<void> {
+  async #delete(visit: Visit, owner: Principal): Promise<void> {
+    const { request, reply } = visit
     checkProtocolVersion(request, SESSION_PROTOCOL_VERSIONS)
     const id = this.#sessionIdOf(request)
-    await this.core.sessions.remove(id, request)
+    await this.core.sessions.remove(id, owner, request)
     reply.send(200, { 'mcp-session-id': id })
   }
 
-  /** The live session that the request names; it may be used until the next `await`. */
-  async #find(request: HttpRequest): Promise<LiveSession> {
+  /** Finds the live session that the request names until `use` could use it: it may go at any time. */
+  async #withLive(visit: Visit, owner: Principal, use: (live: LiveSession) => Promise<boolean>): Promise<void> {
+    const { request } = visit
     const id = this.#sessionIdOf(request)
-    const version = request.header('mcp-protocol-version')
-    for (;;) {
-      const live = await this.core.sessions.find(id, request)
-      if (live.closed) continue
+    for (let finds = 0; finds < MAX_FINDS; finds++) {
+      const live = await this.core.sessions.find(id, owner, request)
+      visit.session = id
       // a server may have negotiated a version that only it knows
-      if (version !== live.protocolVersion) checkProtocolVersion(request, SESSION_PROTOCOL_VERSIONS)
-      return live
+      if (request.header('mcp-protocol-version') !== live.protocolVersion) {
+        checkProtocolVersion(request, SESSION_PROTOCOL_VERSIONS)
+      }
+      if (await use(live)) return
     }
+    throw new Refusal('unavailable')
   }
 
   #sessionIdOf(request: HttpRequest): string {
     const id = request.header('mcp-session-id')
-    if (id === undefined || id === '') throw new Refusal('noSessionId')
-    if (this.only && this.only() !== id) throw new Refusal(this.only() ? 'sessionNotFound' : 'notInitialized')
+    if (!id) throw new Refusal('noSessionId')
+    if (this.only && this.only.id() !== id) throw new Refusal(this.only.id() ? 'sessionNotFound' : 'notInitialized')
     return id
   }
 
-  #refuse(error: unknown, id: RequestId | undefined, request: HttpRequest, reply: HttpReply): void {
-    if (error instanceof Unavailable) {
-      refuse(reply, new Refusal('unavailable'), id)
-      return
-    }
-    if (!(error instanceof Refusal)) this.options.onerror?.(error instanceof Error ? error : new Error(String(error)))
-    // the id of a session that is none of the client's is not confirmed
-    const known = error instanceof Refusal && error.status !== 404
-    refuse(reply, error, id, known ? request.header('mcp-session-id') : undefined)
+  #principalOf(request: HttpRequest): Principal | Promise<Principal> {
+    const { principal } = this.options
+    if (!principal) return defaultPrincipal(request.authInfo)
+    const owner: unknown = principal(request.authInfo, request.request)
+    return owner instanceof Promise ? owner.then(asPrincipal) : asPrincipal(owner)
   }
+
+  #refuse(error: unknown, { request, reply, id, session }: Visit): RefusalName {
+    const refusal =
+      error instanceof Refusal ? error : new Refusal(error instanceof Unavailable ? 'unavailable' : 'internal')
+    if (refusal.reason === 'internal') this.options.onerror?.(error instanceof Error ? error : new Error(String(error)))
+    // an answer belongs to the session that the client named, unless there is no such session for it
+    const named = session ?? request.header('mcp-session-id')
+    refuse(reply, refusal, id, refusal.status !== 404 && named && isSessionId(named) ? named : undefined)
+    return refusal.reason
+  }
+}
+
+/** JavaScript's null means nobody, too. */
+function asPrincipal(owner: unknown): Principal {
+  if (owner === null || owner === undefined) return undefined
+  if (typeof owner !== 'string') throw new TypeError('principal() must return a string, or undefined for nobody')
+  return owner
 }
 
 /** The id that an error should echo. */

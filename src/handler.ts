@@ -102,7 +102,7 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
   const notifyAll = async (method: string, params?: { uri: string }) => {
     const text = JSON.stringify({ jsonrpc: '2.0', method, ...(params && { params }) })
     const notice = { id: randomUUID(), text, ...params }
-    await Promise.all([sessions.notify(notice), node.askOthers('', { kind: 'notify', ...notice })])
+    await Promise.all([sessions.notify(notice), sessions.askOthers('', { kind: 'notify', ...notice })])
   }
 
   return {
@@ -169,9 +169,7 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
     async close() {
       leaving = true
       endpoint.draining = true
-      await sessions.close()
-      streams.close()
-      await node.close()
+      await core.close()
       await backend.close()
     },
   }

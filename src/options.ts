@@ -128,7 +128,10 @@ export interface WireOptions extends GuardOptions {
   keepAlive?: number
   /** What clients are told to wait before they reconnect (SSE `retry:`), in ms. Default 1,000. */
   retryInterval?: number
-  /** Bytes a slow reader may leave unread before its connection is closed; it resumes from the log. Default 1 MiB. */
+  /**
+   * Bytes that are written ahead to a slow reader; the rest waits in the log. A reader that takes nothing of them for 2 s is
+   * disconnected, and resumes from the log. Default 1 MiB.
+   */
   maxBuffered?: number
   /** Bytes of a POST body. Default 4 MiB. Not applied to a body that the host program parsed. */
   maxBodySize?: number

@@ -1,14 +1,22 @@
 /** The transport by itself, for people who keep their own routes and their own map of transports. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { type Core, createCore } from './core.js'
+import { type Core, createCore, sharedNode } from './core.js'
 import { Endpoint } from './endpoint.js'
 import type { FetchOptions } from './handler.js'
 import { FetchHttpReply, FetchHttpRequest } from './http/fetch.js'
 import type { HttpReply, HttpRequest } from './http/message.js'
 import { NodeHttpReply, NodeHttpRequest, type NodeRequest } from './http/node.js'
-import { Refusal } from './http/refusal.js'
 import type { JSONRPCMessage, RequestId } from './jsonrpc.js'
-import type { AuthInfo, MessageExtra, ServerInstance, SessionOptions, Transport, WireOptions } from './options.js'
+import type {
+  AuthInfo,
+  MessageExtra,
+  ServerInstance,
+  SessionHandlerOptions,
+  SessionOptions,
+  Transport,
+  WireOptions,
+} from './options.js'
+import type { LiveSession } from './session/live.js'
 
 export interface SessionTransportOptions extends SessionOptions, WireOptions {
   /** An existing session that this transport goes on with; the same as calling {@link SessionTransport.hydrate}. */
@@ -37,15 +45,25 @@ export class SessionTransport implements Transport {
   readonly #core: Core
   readonly #endpoint: Endpoint
   #sessionId: string | undefined
-  #inner: Transport | undefined
+  /** Whether a session is there, or on its way. */
+  #claimed: boolean
+  #inner: LiveSession | undefined
   #started = false
-  #gone = false
   #closed = false
 
+  /**
+   * @throws TypeError for an option that cannot be right; the message says what to write instead.
+   */
   constructor(options: SessionTransportOptions = {}) {
+    if ('sessionIdGenerator' in options && options.sessionIdGenerator === undefined) {
+      throw new TypeError(
+        'sessionIdGenerator: undefined asks for a server without sessions; use the SDK’s transport for that',
+      )
+    }
     const { onsessioninitialized, onsessionclosed } = options
     this.#sessionId = options.sessionId
-    this.#core = createCore(() => this.#connection(), {
+    this.#claimed = options.sessionId !== undefined
+    const core: SessionHandlerOptions = {
       ...options,
       // whoever made the transport decides how long it lives
       liveIdle: Number.POSITIVE_INFINITY,
@@ -57,11 +75,19 @@ export class SessionTransport implements Transport {
         this.#sessionId = id
         await onsessioninitialized?.(id)
       },
-      onSessionClosed: async ({ id }) => {
-        await onsessionclosed?.(id)
+      onSessionClosed: async ({ id }, reason) => {
+        if (reason === 'deleted') await onsessionclosed?.(id)
+      },
+    }
+    this.#core = createCore(() => this.#connection(), core, sharedNode(options.backend))
+    this.#endpoint = new Endpoint(this.#core, options, {
+      id: () => this.#sessionId,
+      claim: () => {
+        if (this.#claimed) return false
+        this.#claimed = true
+        return true
       },
     })
-    this.#endpoint = new Endpoint(this.#core, options, () => this.#sessionId)
   }
 
   /** The session's id; undefined before `initialize`. */
@@ -80,6 +106,7 @@ export class SessionTransport implements Transport {
       throw new Error(`this transport already serves session ${this.#sessionId}; use a new one for ${sessionId}`)
     }
     this.#sessionId = sessionId
+    this.#claimed = true
     if (this.#started) await this.#restore(sessionId)
   }
 
@@ -100,9 +127,19 @@ export class SessionTransport implements Transport {
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
-    await this.#core.sessions.close()
-    if (this.#sessionId !== undefined) this.#core.streams.disconnectAll(this.#sessionId)
+    const closed = this.#core.close()
     this.onclose?.()
+    await closed
+  }
+
+  /** Ends the stream that answers a request, so that the client reconnects; see the SDK's transport. */
+  closeSSEStream(requestId: RequestId): void {
+    this.#inner?.closeSSE(requestId)
+  }
+
+  /** Ends the standalone stream, so that the client reconnects; see the SDK's transport. */
+  closeStandaloneSSEStream(): void {
+    this.#inner?.closeStandaloneSSE()
   }
 
   /** Answers a request of node:http or Express; `parsedBody` as the SDK's transport takes it. */
@@ -135,7 +172,7 @@ export class SessionTransport implements Transport {
     if (this.#inner) throw new Error('the server of this transport has served its session already')
     return {
       connect: async (inner) => {
-        this.#inner = inner
+        this.#inner = inner as LiveSession
         inner.onmessage = (message, extra) => this.onmessage?.(message, extra)
         await inner.start()
       },
@@ -144,18 +181,15 @@ export class SessionTransport implements Transport {
   }
 
   async #serve(request: HttpRequest, reply: HttpReply): Promise<void> {
-    await this.#endpoint.serve(request, reply)
-    // there will never be anything to serve: whoever keeps this transport learns by its onclose
-    if (this.#gone) await this.close()
+    const refused = await this.#endpoint.serve(request, reply)
+    // There will never be anything to serve: whoever keeps this transport learns by its onclose.
+    const own = request.header('mcp-session-id') === this.#sessionId
+    if (refused === 'sessionNotFound' && own && !this.#inner) await this.close()
   }
 
+  /** What goes wrong here is answered to each request, by the wire table. */
   async #restore(sessionId: string): Promise<void> {
-    try {
-      await this.#core.sessions.restore(sessionId, HYDRATION)
-    } catch (error) {
-      // each request is answered what is wrong, by the wire table
-      this.#gone = error instanceof Refusal && error.reason === 'sessionNotFound'
-    }
+    await this.#core.sessions.restore(sessionId, HYDRATION).catch(() => {})
   }
 }
 

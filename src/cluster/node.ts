@@ -30,22 +30,40 @@ export type Ask =
   /** The program wants every session (subscribed to `uri`, if given) to be told. */
   | { kind: 'notify'; id: string; text: string; uri?: string }
 
-/** Answers what other nodes ask about a session. */
-export type AskListener = (session: string, ask: Ask) => Promise<boolean>
+/** Whether what was asked was of use; and of a connection that ended, the position up to which it had sent its stream. */
+export interface Used {
+  used: boolean
+  position?: number
+}
 
-/** `unreached`: no answer in time, from a node that still seems to be alive. */
-export type AskOutcome = 'used' | 'unused' | 'unreached' | 'gone'
+/** Answers what other nodes ask about a session. */
+export type AskListener = (session: string, ask: Ask) => Promise<Used>
+
+export interface AskOptions {
+  /** In ms. */
+  timeout?: number
+  /** Who asks, and does not want to be asked. */
+  except?: AskListener
+}
+
+export interface Answer {
+  /** `unreached`: no answer in time, from a node that still seems to be alive. */
+  outcome: 'used' | 'unused' | 'unreached' | 'gone'
+  position?: number
+}
 
 const HEARTBEAT_INTERVAL = 1000
 /** A node that was silent for this long is taken for dead, by the others and by itself. */
 export const HEARTBEAT_TTL = 5000
 const ASK_TIMEOUT = 2000
+/** How long one that did not answer the last time may take. */
+const SUSPECT_TIMEOUT = 100
 /** How long an answer is remembered, in case that the question comes again because the answer was lost. */
 const ANSWER_MEMORY = 2 * ASK_TIMEOUT
 
 type Envelope =
   | { to: 'ask'; id: string; from: string; session: string; ask: Ask }
-  | { to: 'answer'; id: string; used: boolean }
+  | { to: 'answer'; id: string; used: Used }
 
 interface Membership {
   listeners: Set<(news: StreamNews) => void>
@@ -59,8 +77,10 @@ export class ClusterNode {
   distrustedAt = 0
   #listeners = new Set<AskListener>()
   #joined = new Map<string, Membership>()
-  #waiting = new Map<string, (used: boolean) => void>()
-  #answered = new Map<string, Promise<boolean>>()
+  #waiting = new Map<string, (used: Used) => void>()
+  #answered = new Map<string, Promise<Used>>()
+  /** Nodes that were silent when they were asked: nobody waits for them again until they are heard. */
+  #suspects = new Set<string>()
   #asks = 0
   #ready: Promise<void> | undefined
   #unsubscribe: (() => Promise<void>) | undefined
@@ -85,9 +105,10 @@ export class ClusterNode {
     return this.#ready
   }
 
-  /** Takes part in answering what other nodes ask. */
-  answer(listener: AskListener): void {
+  /** Takes part in answering what other nodes ask; with the way to end that. */
+  answer(listener: AskListener): () => void {
     this.#listeners.add(listener)
+    return () => void this.#listeners.delete(listener)
   }
 
   /** The other nodes alive. */
@@ -96,8 +117,10 @@ export class ClusterNode {
   }
 
   /** Asks one node, until it answers or `timeout` ms have passed. */
-  async ask(node: string, session: string, ask: Ask, timeout = ASK_TIMEOUT): Promise<AskOutcome> {
-    if (!this.shared) return 'gone'
+  async ask(node: string, session: string, ask: Ask, options: AskOptions = {}): Promise<Answer> {
+    const { timeout = ASK_TIMEOUT, except } = options
+    if (node === this.id) return await this.#askHere(session, ask, except)
+    if (!this.shared) return { outcome: 'gone' }
     await this.ready()
     const id = `${this.id}:${this.#asks++}`
     const question = JSON.stringify({ to: 'ask', id, from: this.id, session, ask } satisfies Envelope)
@@ -105,15 +128,24 @@ export class ClusterNode {
     let repeat: NodeJS.Timeout | undefined
     let timer: NodeJS.Timeout | undefined
     try {
-      const used = await new Promise<boolean | undefined>((resolve, reject) => {
+      const answer = await new Promise<Used | undefined>((resolve, reject) => {
         this.#waiting.set(id, resolve)
         const send = () => this.bus.publish(topic, question)
         send().catch(reject)
         repeat = setInterval(() => send().catch(() => {}), ASK_TIMEOUT / 4)
-        timer = setTimeout(() => resolve(undefined), timeout)
+        timer = setTimeout(() => resolve(undefined), this.#suspects.has(node) ? SUSPECT_TIMEOUT : timeout)
       })
-      if (used !== undefined) return used ? 'used' : 'unused'
-      return (await this.others()).includes(node) ? 'unreached' : 'gone'
+      if (answer) {
+        this.#suspects.delete(node)
+        const { used, ...rest } = answer
+        return { outcome: used ? 'used' : 'unused', ...rest }
+      }
+      if ((await this.others()).includes(node)) {
+        this.#suspects.add(node)
+        return { outcome: 'unreached' }
+      }
+      this.#suspects.delete(node)
+      return { outcome: 'gone' }
     } finally {
       this.#waiting.delete(id)
       clearInterval(repeat)
@@ -121,10 +153,11 @@ export class ClusterNode {
     }
   }
 
-  /** Asks all other nodes at once. */
-  async askOthers(session: string, ask: Ask): Promise<AskOutcome[]> {
+  /** Asks all nodes at once, and whoever else is on this one. */
+  async askOthers(session: string, ask: Ask, options: AskOptions): Promise<Answer[]> {
+    const here = this.ask(this.id, session, ask, options)
     const others = await this.others()
-    return Promise.all(others.map((node) => this.ask(node, session, ask)))
+    return Promise.all([here, ...others.map((node) => this.ask(node, session, ask, options))])
   }
 
   /** Resolves when the other nodes' news of the session will arrive; with the way to end that. */
@@ -189,6 +222,7 @@ export class ClusterNode {
     if (envelope?.to === 'answer') this.#waiting.get(envelope.id)?.(envelope.used)
     else if (envelope) {
       const { id, from, session, ask } = envelope
+      this.#suspects.delete(from)
       this.#use(id, session, ask)
         .then(
           (used) => this.bus.publish(nodeTopic(from), JSON.stringify({ to: 'answer', id, used } satisfies Envelope)),
@@ -199,11 +233,18 @@ export class ClusterNode {
     }
   }
 
-  #use(id: string, session: string, ask: Ask): Promise<boolean> {
+  async #askHere(session: string, ask: Ask, except: AskListener | undefined): Promise<Answer> {
+    const listeners = [...this.#listeners].filter((listener) => listener !== except)
+    const answers = await Promise.all(listeners.map((listener) => listener(session, ask)))
+    const { used, ...rest } = answers.find((answer) => answer.used) ?? { used: false }
+    return { outcome: used ? 'used' : 'unused', ...rest }
+  }
+
+  #use(id: string, session: string, ask: Ask): Promise<Used> {
     let used = this.#answered.get(id)
     if (!used) {
-      used = Promise.all([...this.#listeners].map((listener) => listener(session, ask))).then((uses) =>
-        uses.includes(true),
+      used = Promise.all([...this.#listeners].map((listener) => listener(session, ask))).then(
+        (uses) => uses.find(({ used }) => used) ?? { used: false },
       )
       this.#answered.set(id, used)
       setTimeout(() => this.#answered.delete(id), ANSWER_MEMORY).unref()

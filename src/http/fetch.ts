@@ -1,7 +1,6 @@
 /** Web `Request` in, web `Response` out: Hono, Bun, Deno, workers. */
 import type { AuthInfo } from '../options.js'
 import type { HttpReply, HttpRequest, ReplyHeaders, RequestInfo, Sink } from './message.js'
-import { DRAIN_PATIENCE } from './message.js'
 import { Refusal } from './refusal.js'
 
 export class FetchHttpRequest implements HttpRequest {
@@ -16,7 +15,9 @@ export class FetchHttpRequest implements HttpRequest {
   }
 
   header(name: string): string | undefined {
-    return this.request.headers.get(name) ?? undefined
+    const value = this.request.headers.get(name)
+    // where HTTP/2 has `:authority`, the runtime put it into the URL
+    return value ?? (name === 'host' ? new URL(this.request.url).host : undefined)
   }
 
   get requestInfo(): RequestInfo {
@@ -26,7 +27,7 @@ export class FetchHttpRequest implements HttpRequest {
   async body(limit: number): Promise<unknown> {
     if (this.parsedBody !== undefined) return this.parsedBody
     if (Number(this.header('content-length')) > limit) throw new Refusal('tooLarge')
-    const decoder = new TextDecoder()
+    const decoder = new TextDecoder('utf-8', { fatal: true })
     let size = 0
     let text = ''
     try {
@@ -47,6 +48,7 @@ export class FetchHttpReply implements HttpReply {
   readonly response: Promise<Response>
   #respond!: (response: Response) => void
   #listeners: (() => void)[] = []
+  #answered = false
   #closed = false
 
   constructor() {
@@ -56,11 +58,15 @@ export class FetchHttpReply implements HttpReply {
   }
 
   send(status: number, headers: ReplyHeaders, body?: string): void {
+    if (this.#answered) return
+    this.#answered = true
     this.#respond(new Response(body ?? null, { status, headers }))
     this.#close()
   }
 
   stream(headers: ReplyHeaders): Sink {
+    if (this.#answered) throw new Error('the request was answered already')
+    this.#answered = true
     const sink = new FetchSink(() => this.#close())
     this.#respond(new Response(sink.body, { status: 200, headers }))
     return sink
@@ -84,7 +90,7 @@ class FetchSink implements Sink {
   readonly body: ReadableStream<Uint8Array>
   #controller!: ReadableStreamDefaultController<Uint8Array>
   #closed = false
-  #drained: ((drained: boolean) => void) | undefined
+  #drained: (() => void) | undefined
 
   constructor(private readonly onclose: () => void) {
     this.body = new ReadableStream<Uint8Array>(
@@ -93,7 +99,7 @@ class FetchSink implements Sink {
           this.#controller = controller
         },
         // with nothing to be kept ahead, a pull means that all was read
-        pull: () => this.#drained?.(true),
+        pull: () => this.#drained?.(),
         cancel: () => this.#close(),
       },
       new ByteLengthQueuingStrategy({ highWaterMark: 0 }),
@@ -120,22 +126,21 @@ class FetchSink implements Sink {
     this.#close()
   }
 
-  drained(): Promise<boolean> {
-    if (this.#closed) return Promise.resolve(false)
-    if (this.buffered === 0) return Promise.resolve(true)
+  drained(timeout: number): Promise<void> {
+    if (this.#closed || this.buffered === 0) return Promise.resolve()
     return new Promise((resolve) => {
-      const timer = setTimeout(() => this.#drained?.(false), DRAIN_PATIENCE)
-      this.#drained = (drained) => {
+      const timer = setTimeout(() => this.#drained?.(), timeout)
+      this.#drained = () => {
         this.#drained = undefined
         clearTimeout(timer)
-        resolve(drained)
+        resolve()
       }
     })
   }
 
   #close(): void {
     this.#closed = true
-    this.#drained?.(false)
+    this.#drained?.()
     this.onclose()
   }
 }

@@ -38,9 +38,6 @@ export interface Sink {
   destroy(): void
   /** Bytes written that the network has not taken yet. */
   readonly buffered: number
-  /** Resolves when nothing is buffered; false if that takes too long or the connection is gone. */
-  drained(): Promise<boolean>
+  /** Resolves when nothing is buffered, the connection is gone, or `timeout` ms have passed. */
+  drained(timeout: number): Promise<void>
 }
-
-/** How long a reader that is behind may take to read what was written to it, in ms. */
-export const DRAIN_PATIENCE = 30_000

@@ -1,13 +1,15 @@
 /** node:http, and what is built on it (Express, Fastify): straight to its request and response. */
+import { isUtf8 } from 'node:buffer'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AuthInfo } from '../options.js'
 import { lazyRequest } from './lazy-request.js'
 import type { HttpReply, HttpRequest, ReplyHeaders, RequestInfo, Sink } from './message.js'
-import { DRAIN_PATIENCE } from './message.js'
 import { Refusal } from './refusal.js'
 
 /** A request with what middleware in front left on it: the SDK's bearer auth sets `auth`, body parsers set `body`. */
-export type NodeRequest = IncomingMessage & { auth?: AuthInfo | undefined; body?: unknown }
+export type NodeRequest = IncomingMessage & { auth?: AuthInfo | undefined; body?: unknown; originalUrl?: string }
+
+const BYTE_ORDER_MARK = /^\uFEFF/
 
 export class NodeHttpRequest implements HttpRequest {
   constructor(
@@ -24,7 +26,7 @@ export class NodeHttpRequest implements HttpRequest {
   }
 
   header(name: string): string | undefined {
-    const value = this.req.headers[name]
+    const value = this.req.headers[name] ?? (name === 'host' ? this.req.headers[':authority'] : undefined)
     return Array.isArray(value) ? value.join(', ') : value
   }
 
@@ -47,6 +49,9 @@ export class NodeHttpRequest implements HttpRequest {
   body(limit: number): Promise<unknown> {
     if (this.parsedBody !== undefined) return Promise.resolve(this.parsedBody)
     const { req } = this
+    if (req.readableEnded) {
+      return Promise.reject(new Error('something in front has read the body: hand it on as parsedBody'))
+    }
     return new Promise((resolve, reject) => {
       if (Number(req.headers['content-length']) > limit) return reject(new Refusal('tooLarge'))
       const chunks: Buffer[] = []
@@ -60,19 +65,24 @@ export class NodeHttpRequest implements HttpRequest {
         chunks.push(chunk)
       })
       req.on('end', () => {
+        const [first] = chunks
+        const body = first && chunks.length === 1 ? first : Buffer.concat(chunks)
         try {
-          resolve(JSON.parse((chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)).toString('utf8')))
+          if (!isUtf8(body)) throw new Refusal('notJson')
+          resolve(JSON.parse(body.toString('utf8').replace(BYTE_ORDER_MARK, '')))
         } catch {
           reject(new Refusal('notJson'))
         }
       })
-      req.on('error', () => reject(new Refusal('notJson')))
+      const cutOff = () => reject(new Refusal('notJson'))
+      req.on('error', cutOff).on('close', cutOff)
+      if (req.destroyed) cutOff()
     })
   }
 }
 
 class NodeRequestInfo implements RequestInfo {
-  constructor(private readonly req: IncomingMessage) {}
+  constructor(private readonly req: NodeRequest) {}
 
   get headers() {
     return this.req.headers
@@ -83,12 +93,15 @@ class NodeRequestInfo implements RequestInfo {
   }
 }
 
-function urlOf(req: IncomingMessage): string {
-  const scheme = 'encrypted' in req.socket ? 'https' : 'http'
+/** Express keeps the whole path of a mounted route in `originalUrl`. */
+function urlOf(req: NodeRequest): string {
+  const origin = `${'encrypted' in req.socket ? 'https' : 'http'}://`
+  const target = req.originalUrl ?? req.url ?? '/'
+  const path = target.startsWith('/') ? target : '/'
   try {
-    return new URL(req.url ?? '/', `${scheme}://${req.headers.host ?? 'localhost'}`).href
+    return new URL(`${origin}${req.headers.host ?? 'localhost'}${path}`).href
   } catch {
-    return `${scheme}://localhost/`
+    return new URL(`${origin}localhost${path}`).href
   }
 }
 
@@ -104,6 +117,7 @@ export class NodeHttpReply implements HttpReply {
   }
 
   stream(headers: ReplyHeaders): Sink {
+    if (this.res.headersSent) throw new Error('the request was answered already')
     this.res.writeHead(200, headers)
     this.res.flushHeaders()
     return new NodeSink(this.res)
@@ -134,20 +148,17 @@ class NodeSink implements Sink {
     this.res.destroy()
   }
 
-  drained(): Promise<boolean> {
+  drained(timeout: number): Promise<void> {
     const { res } = this
-    if (res.closed) return Promise.resolve(false)
-    if (!res.writableNeedDrain) return Promise.resolve(true)
+    if (res.closed || !res.writableNeedDrain) return Promise.resolve()
     return new Promise((resolve) => {
-      const settle = (drained: boolean) => {
+      const settle = () => {
         clearTimeout(timer)
-        res.off('drain', ondrain).off('close', onclose)
-        resolve(drained)
+        res.off('drain', settle).off('close', settle)
+        resolve()
       }
-      const ondrain = () => settle(true)
-      const onclose = () => settle(false)
-      const timer = setTimeout(onclose, DRAIN_PATIENCE)
-      res.on('drain', ondrain).on('close', onclose)
+      const timer = setTimeout(settle, timeout)
+      res.on('drain', settle).on('close', settle)
     })
   }
 }

@@ -58,9 +58,8 @@ export class Refusal extends Error {
   }
 }
 
-/** Answers with what the table says; anything that is not a {@link Refusal} is an internal error, whose text stays here. */
-export function refuse(reply: HttpReply, error: unknown, id: RequestId | undefined, sessionId?: string): void {
-  const refusal = error instanceof Refusal ? error : new Refusal('internal')
+/** Answers with what the table says. */
+export function refuse(reply: HttpReply, refusal: Refusal, id: RequestId | undefined, sessionId?: string): void {
   const headers: ReplyHeaders = { 'content-type': 'application/json', ...HEADERS[refusal.reason] }
   if (sessionId !== undefined) headers['mcp-session-id'] = sessionId
   const body = { jsonrpc: '2.0', error: { code: refusal.code, message: refusal.message }, id: id ?? null }

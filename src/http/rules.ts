@@ -20,6 +20,9 @@ export const BATCH_PROTOCOL_VERSION = '2025-03-26'
 /** From this revision on a client can read an event without data (2025-11-25, basic/transports, "Sending Messages"). */
 export const PRIMING_PROTOCOL_VERSION = '2025-11-25'
 
+/** What the SDKs' clients send. */
+const USUAL_ACCEPT = 'application/json, text/event-stream'
+
 const JSON_TYPE = /^\s*application\/json\s*(;|$)/i
 
 export function checkPost(request: HttpRequest): void {
@@ -40,12 +43,17 @@ export function checkProtocolVersion(request: HttpRequest, supported: readonly s
 
 function accepts(header: string | undefined, type: string): boolean {
   if (header === undefined) return false
-  if (header.includes(type)) return true
+  if (header === USUAL_ACCEPT) return true
   const group = `${type.slice(0, type.indexOf('/'))}/*`
-  return header.split(',').some((part) => {
-    const range = part.split(';', 1)[0]?.trim().toLowerCase()
-    return range === type || range === group || range === '*/*'
-  })
+  // the most specific range that matches decides, by whether it is refused with q=0 (RFC 9110, section 12.5.1)
+  const weights = new Map(
+    header.split(',').map((part) => {
+      const [range = '', ...parameters] = part.toLowerCase().split(';')
+      const refused = parameters.some((parameter) => /^\s*q\s*=\s*0(\.0*)?\s*$/.test(parameter))
+      return [range.trim(), !refused]
+    }),
+  )
+  return weights.get(type) ?? weights.get(group) ?? weights.get('*/*') ?? false
 }
 
 /** A session id is visible ASCII (2025-03-26, basic/transports, "Session Management"); anything else is no session's. */

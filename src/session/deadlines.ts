@@ -8,31 +8,56 @@ export interface Deadline {
   readonly settled: boolean
 }
 
+/** Longer than this a timer cannot wait, in ms. */
+const NEVER = 2 ** 31 - 1
+const MIN_COMPACTION = 256
+
 export class Deadlines {
   #queue: { at: number; deadline: Deadline }[] = []
   #head = 0
+  #compactAt = MIN_COMPACTION
   #timer: NodeJS.Timeout | undefined
 
-  constructor(private readonly after: number) {}
+  constructor(
+    private readonly after: number,
+    private readonly onerror: (error: Error) => void,
+  ) {}
 
   add(deadline: Deadline): void {
+    if (this.after > NEVER) return
+    this.#trim()
     this.#queue.push({ at: Date.now() + this.after, deadline })
-    this.#timer ??= setTimeout(() => this.#fire(), this.after)
+    this.#timer ??= this.#wait(this.after)
   }
 
   #fire(): void {
-    this.#timer = undefined
     const now = Date.now()
-    for (; this.#head < this.#queue.length; this.#head++) {
-      const { at, deadline } = this.#queue[this.#head] as { at: number; deadline: Deadline }
-      if (deadline.settled) continue
-      if (at > now) {
-        this.#timer = setTimeout(() => this.#fire(), at - now)
-        break
+    for (;;) {
+      this.#trim()
+      const next = this.#queue[this.#head]
+      if (!next || next.at > now) {
+        this.#timer = next && this.#wait(next.at - now)
+        return
       }
-      deadline.expire()
+      this.#head++
+      try {
+        next.deadline.expire()
+      } catch (error) {
+        this.onerror(error instanceof Error ? error : new Error(String(error)))
+      }
     }
-    this.#queue.splice(0, this.#head)
+  }
+
+  /** Passes by what is settled and first in line; when much has come since the last time, lets go of all that is settled. */
+  #trim(): void {
+    while (this.#queue[this.#head]?.deadline.settled) this.#head++
+    if (this.#queue.length < this.#compactAt) return
+    this.#queue = this.#queue.slice(this.#head).filter(({ deadline }) => !deadline.settled)
     this.#head = 0
+    this.#compactAt = Math.max(MIN_COMPACTION, 2 * this.#queue.length)
+  }
+
+  #wait(ms: number): NodeJS.Timeout {
+    return setTimeout(() => this.#fire(), ms).unref()
   }
 }

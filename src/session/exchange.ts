@@ -67,8 +67,9 @@ export class Exchange implements Deadline {
   }
 
   answer(id: RequestId, response: JSONRPCResponse): void {
-    if (!this.#unanswered.delete(id)) return
+    if (!this.#unanswered.has(id)) return
     const text = JSON.stringify(response)
+    this.#unanswered.delete(id)
     const last = this.#unanswered.size === 0
     if (this.#stream) this.#stream.writer.push(text, { end: last })
     else this.#answers.push(text)
@@ -76,9 +77,9 @@ export class Exchange implements Deadline {
   }
 
   /** Something the server sends on behalf of a request that is not its answer. False: this exchange takes no such thing. */
-  send(message: JSONRPCMessage): boolean {
+  send(message: JSONRPCMessage, text: string): boolean {
     if (this.#done || (this.#options.responseMode === 'json' && !this.#stream)) return false
-    if (!this.#isOld(message)) this.#open().push(JSON.stringify(message))
+    if (!this.#isOld(message)) this.#open().push(text)
     return true
   }
 

@@ -1,6 +1,6 @@
 /** A live session: one server instance for a session on this node, and the transport that the instance sees. */
 import type { Journal, SessionRecord, SessionStore } from '../backend/backend.js'
-import type { Ask, ClusterNode } from '../cluster/node.js'
+import type { Answer, Ask, ClusterNode } from '../cluster/node.js'
 import type { HttpReply, HttpRequest } from '../http/message.js'
 import { Refusal } from '../http/refusal.js'
 import { PRIMING_PROTOCOL_VERSION } from '../http/rules.js'
@@ -21,16 +21,20 @@ import type { StreamOwner, Streams } from '../stream/streams.js'
 import { runInSession } from './current.js'
 import type { Deadlines } from './deadlines.js'
 import { Exchange, type ExchangeOptions } from './exchange.js'
-import { isStateBearing, journalled, replay } from './journal.js'
+import { isStateBearing, replay } from './journal.js'
 import { askingNode, OutgoingRequests } from './outgoing.js'
+import { Received } from './received.js'
+import { Recorder } from './recorder.js'
 import type { SessionView } from './view.js'
 
-/** How long a new instance may take to answer one replayed message, in ms. */
+/** How long a new instance may take to answer one message that defines its state, in ms. */
 const REPLAY_TIMEOUT = 60_000
 
 /** What a live session needs of the node it lives on. */
 export interface LiveSessionHost {
   readonly node: ClusterNode
+  /** Asks whoever else may have the session at hand. */
+  askOthers(session: string, ask: Ask, timeout?: number): Promise<Answer[]>
   readonly streams: Streams
   readonly store: SessionStore
   readonly responseMode: ResponseMode
@@ -42,8 +46,8 @@ export interface LiveSessionHost {
   ): Promise<boolean>
   /** Time to live of a record from now. */
   ttlOf(record: SessionRecord): number
-  /** Nothing runs on the session any more, for now. */
-  onidle(live: LiveSession): void
+  /** Something that ran on the session has ended. */
+  onrest(live: LiveSession): void
   /** The instance is gone: evicted, closed by itself, or its session is over. */
   onclosed(live: LiveSession): void
   onerror(error: Error): void
@@ -54,22 +58,25 @@ export class LiveSession implements Transport {
   onerror?: ((error: Error) => void) | undefined
   onmessage?: ((message: JSONRPCMessage, extra?: MessageExtra) => void) | undefined
   readonly sessionId: string
+
+  /** When something last happened here, in ms since the epoch. */
+  usedAt = Date.now()
+  /** When the record was last seen in the store. */
+  checkedAt = Date.now()
+  /** When the expiry of the record was last refreshed; 0: not yet by this node. */
+  touchedAt = 0
   /** How the session's streams know it. */
   owner: StreamOwner
 
-  /** When something last happened here, and when the record was last seen in the store, in ms since the epoch. */
-  usedAt = Date.now()
-  checkedAt = Date.now()
-  touchedAt = Date.now()
-
-  #record: SessionRecord | undefined
+  #recorder: Recorder | undefined
   #server: ServerInstance | undefined
   #exchanges = new Map<RequestId, Exchange>()
   #outgoing: OutgoingRequests
   #replies = new Map<RequestId, (response: JSONRPCResponse | Error) => void>()
   #calls = 0
   #replaying = false
-  #journalling: Promise<void> = Promise.resolve()
+  /** What the server has sent before its session was there for others to see. */
+  #held: string[] | undefined = []
   #closed = false
   #over = false
 
@@ -94,16 +101,27 @@ export class LiveSession implements Transport {
 
   /** As stored; undefined until `initialize` was answered. */
   get record(): SessionRecord | undefined {
-    return this.#record
-  }
-
-  set record(record: SessionRecord) {
-    this.#record = record
-    this.owner = { id: this.id, priming: record.protocolVersion >= PRIMING_PROTOCOL_VERSION }
+    return this.#recorder?.record
   }
 
   get protocolVersion(): string | undefined {
     return this.record?.protocolVersion
+  }
+
+  /** The record is in the store, as given. */
+  recorded(record: SessionRecord): void {
+    this.#recorder = new Recorder(record, this.host, async ({ method, params }) => {
+      if (method.startsWith('notifications/')) this.#dispatch({ jsonrpc: '2.0', method })
+      else await this.call(method, params)
+    })
+    this.owner = { id: this.id, priming: record.protocolVersion >= PRIMING_PROTOCOL_VERSION }
+    this.view.source = this
+  }
+
+  /** The session can be used from now on. */
+  publish(): void {
+    for (const text of this.#held ?? []) void this.host.streams.send(this.id, text)
+    this.#held = undefined
   }
 
   async connect(server: ServerInstance): Promise<void> {
@@ -140,10 +158,8 @@ export class LiveSession implements Transport {
     if (this.#closed) return Promise.reject(new Error('the server is closed'))
     const id = `mcp-roam:${this.#calls++}`
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(
-        () => settle(new Error(`no answer to ${method} within ${REPLAY_TIMEOUT} ms`)),
-        REPLAY_TIMEOUT,
-      )
+      const late = () => settle(new Error(`no answer to ${method} within ${REPLAY_TIMEOUT} ms`))
+      const timer = setTimeout(late, REPLAY_TIMEOUT)
       const settle = (response: JSONRPCResponse | Error) => {
         this.#replies.delete(id)
         clearTimeout(timer)
@@ -159,58 +175,60 @@ export class LiveSession implements Transport {
   receiveRequest(message: JSONRPCRequest, request: HttpRequest, reply: HttpReply): void {
     this.usedAt = Date.now()
     if (this.#exchanges.has(message.id)) throw new Refusal('idInUse')
-    const exchange = this.#exchange([message], { batch: false, reply })
-    this.#dispatch(message, new ReceivedWith(request, this, exchange))
+    this.#run(message, request, this.#exchange([message], { batch: false, reply }))
   }
 
-  /** Takes the messages of any other POST; resolves when each has reached the instance that needs it, or rejects. */
+  /**
+   * Takes the messages of any other POST; resolves when each has reached the instance that needs it, or rejects.
+   * False: the instance was gone before anything was done.
+   */
   async receive(
     messages: readonly JSONRPCMessage[],
     batch: boolean,
     request: HttpRequest,
     reply: HttpReply,
-  ): Promise<void> {
-    this.usedAt = Date.now()
+  ): Promise<boolean> {
+    if (this.#closed) return false
     const requests = messages.filter(isRequest)
-    if (
-      requests.some(({ id }) => this.#exchanges.has(id)) ||
-      new Set(requests.map(({ id }) => id)).size < requests.length
-    ) {
+    if (new Set(requests.map(({ id }) => id)).size < requests.length || this.#runsAnyOf(requests)) {
       throw new Refusal('idInUse')
     }
-    const exchange = requests.length > 0 ? this.#exchange(requests, { batch, reply }) : undefined
+    // what can still be refused comes before anything runs whose answer would come after the refusal
     for (const message of messages) {
-      if (isRequest(message)) this.#dispatch(message, new ReceivedWith(request, this, exchange as Exchange))
-      else if (isResponse(message)) await this.#receiveAnswer(message, message.id)
-      else await this.#receiveNotification(message, request)
+      if (isResponse(message)) await this.#receiveAnswer(message, message.id)
+      else if (isNotification(message)) await this.#receiveNotification(message, request)
     }
-    if (!exchange) reply.send(202, { 'mcp-session-id': this.id })
+    if (requests.length === 0) {
+      reply.send(202, { 'mcp-session-id': this.id })
+      this.#rest()
+      return true
+    }
+    if (this.#closed) throw new Refusal('unavailable')
+    if (this.#runsAnyOf(requests)) throw new Refusal('idInUse')
+    const exchange = this.#exchange(requests, { batch, reply })
+    for (const message of requests) this.#run(message, request, exchange)
+    return true
   }
 
   /** Part of the SDKs' `Transport`: what the server has to say. */
   async send(message: JSONRPCMessage, options?: { relatedRequestId?: RequestId | undefined }): Promise<void> {
     if (this.#closed) throw new Error('the session’s transport is closed')
     if (isResponse(message)) return this.#respond(message)
-    let outgoing: JSONRPCMessage = message
-    if (isNotification(message)) {
-      if (this.#replaying) return
-      if (message.method === 'notifications/cancelled') outgoing = this.#outgoing.cancel(message)
-    } else outgoing = this.#outgoing.ask(message)
+    if (this.#replaying && isNotification(message)) return
+    const outgoing = this.#outgoing.rewritten(message)
+    const text = JSON.stringify(outgoing)
+    if (isRequest(message) && isRequest(outgoing)) this.#outgoing.await(message, outgoing)
     const related = options?.relatedRequestId
     const exchange = related === undefined ? undefined : this.#exchanges.get(related)
-    if (!exchange?.send(outgoing)) void this.host.streams.send(this.id, JSON.stringify(outgoing))
+    if (exchange?.send(outgoing, text)) return
+    if (this.#held) this.#held.push(text)
+    else void this.host.streams.send(this.id, text)
   }
 
-  /** Makes the stored record and this instance agree on what another node has changed. */
+  /** The record as the store has it now. */
   async adopt(stored: SessionRecord): Promise<void> {
-    const known = this.record
-    this.record = stored
     this.checkedAt = Date.now()
-    if (!known || stored.revision === known.revision) return
-    for (const { method, params } of replay(known.journal, stored.journal)) {
-      if (method.startsWith('notifications/')) this.#dispatch({ jsonrpc: '2.0', method })
-      else await this.call(method, params)
-    }
+    await this.#recorder?.adopt(stored)
   }
 
   /** A client's notification that another node has received. */
@@ -240,8 +258,8 @@ export class LiveSession implements Transport {
     const exchange = this.#exchanges.get(id)
     if (!exchange) return false
     this.#dispatch(message, extra)
-    exchange.cancel(id)
     this.#exchanges.delete(id)
+    exchange.cancel(id)
     this.#rest()
     return true
   }
@@ -256,15 +274,14 @@ export class LiveSession implements Transport {
       stream: { id: stream, writer },
       progress,
     })
+    const call = (method: string, params: JSONRPCRequest['params']) => this.call(method, params)
     for (const message of requests) {
-      const repeat = await this.host
-        .mayRepeat(message, (method, params) => this.call(method, params))
-        .catch((error) => {
-          this.host.onerror(error)
-          return false
-        })
+      const repeat = await this.host.mayRepeat(message, call).catch((error) => {
+        this.host.onerror(error)
+        return false
+      })
       if (this.#exchanges.get(message.id) !== exchange) continue
-      if (repeat) this.#dispatch(message, new ReceivedWith(request, this, exchange))
+      if (repeat) this.#run(message, request, exchange)
       else {
         this.#exchanges.delete(message.id)
         exchange.answer(message.id, outcomeUnknown(message.id))
@@ -285,24 +302,30 @@ export class LiveSession implements Transport {
     )
   }
 
-  closeSSE(exchange: Exchange): void {
-    exchange.disconnect()
+  /** Ends the stream that answers a request; the client comes back for the rest. */
+  closeSSE(id: RequestId): void {
+    this.#exchanges.get(id)?.disconnect()
   }
 
   closeStandaloneSSE(): void {
     this.host.streams.disconnect(this.id, STANDALONE)
   }
 
-  /** Ends the instance, not the session. Requests that are running end with an error. */
+  /** Ends the instance, not the session. Requests that are running end with an error. Resolves when the server has closed. */
   async dispose(): Promise<void> {
-    await this.#server?.close()
+    // Whatever the server does to close, and however long it takes, it is out of use first.
     await this.close()
+    try {
+      await this.#server?.close()
+    } catch (error) {
+      this.host.onerror(error instanceof Error ? error : new Error(String(error)))
+    }
   }
 
   /** The session is over: handlers are aborted, streams end without a response. */
-  async end(): Promise<void> {
+  end(): void {
     this.#over = true
-    await this.dispose()
+    void this.dispose()
   }
 
   /** Part of the SDKs' `Transport`: called when the server is closed, by whomever. */
@@ -316,11 +339,11 @@ export class LiveSession implements Transport {
       else for (const { id } of [...exchange.unanswered]) exchange.answer(id, outcomeUnknown(id))
     }
     for (const settle of [...this.#replies.values()]) settle(new Error('the server closed before it answered'))
-    this.onclose?.()
     this.host.onclosed(this)
+    this.onclose?.()
   }
 
-  /** Resolves when what was sent so far is in the event log. */
+  /** Resolves when the answers given so far are in the event log. */
   async flushed(): Promise<void> {
     await Promise.all([...this.#exchanges.values()].map((exchange) => exchange.flushed()))
   }
@@ -331,16 +354,29 @@ export class LiveSession implements Transport {
   ): Exchange {
     const { streams, responseMode, upgrades } = this.host
     const onlost = (lost: Exchange) => this.#abort(lost)
-    const exchange = new Exchange(requests, {
-      ...options,
-      streams,
-      owner: this.owner,
-      responseMode,
-      upgrades,
-      onlost,
-    })
+    const exchange = new Exchange(requests, { ...options, streams, owner: this.owner, responseMode, upgrades, onlost })
     for (const { id } of requests) this.#exchanges.set(id, exchange)
     return exchange
+  }
+
+  #runsAnyOf(requests: readonly JSONRPCRequest[]): boolean {
+    return requests.some(({ id }) => this.#exchanges.has(id))
+  }
+
+  /** Hands a request to the server. */
+  #run(message: JSONRPCRequest, request: HttpRequest, exchange: Exchange): void {
+    const { owner } = this
+    const closer = owner.priming
+      ? { closeSSE: () => exchange.disconnect(), closeStandaloneSSE: () => this.closeStandaloneSSE() }
+      : undefined
+    try {
+      this.#dispatch(message, new Received(request, closer))
+    } catch (error) {
+      this.host.onerror(error instanceof Error ? error : new Error(String(error)))
+      this.#exchanges.delete(message.id)
+      exchange.refuse(new Refusal('internal'), message.id)
+      this.#rest()
+    }
   }
 
   /** Nobody will hear the answers: the handlers may as well stop. */
@@ -357,24 +393,18 @@ export class LiveSession implements Transport {
     const { node } = this.host
     const asker = askingNode(wireId)
     if (asker === node.id && this.answer(message)) return
-    const outcome =
-      asker === undefined || asker === node.id ? 'unused' : await node.ask(asker, this.id, { kind: 'answer', message })
+    const ask = { kind: 'answer', message } as const
+    const { outcome } = asker === undefined ? { outcome: 'unused' } : await node.ask(asker, this.id, ask)
     if (outcome === 'unreached') throw new Refusal('unreached')
     // progress may come late, when nobody waits for it any more
     if (outcome !== 'used' && isResponse(message)) throw new Refusal('notAwaited')
   }
 
-  /** What any live session may have a use for. */
-  async #tellOthers(ask: Ask): Promise<void> {
-    const outcomes = await this.host.node.askOthers(this.id, ask)
-    if (outcomes.includes('unreached')) throw new Refusal('unreached')
-  }
-
   async #receiveNotification(message: JSONRPCNotification, request: HttpRequest): Promise<void> {
-    const extra = new ReceivedWith(request, this)
+    const extra = new Received(request)
     switch (message.method) {
       case 'notifications/initialized':
-        await this.#journal(message)
+        await this.#recorder?.add(message)
         return this.#dispatch(message, extra)
       case 'notifications/cancelled':
         if (!this.cancel(message, extra)) await this.#tellOthers({ kind: 'cancel', message })
@@ -387,6 +417,12 @@ export class LiveSession implements Transport {
     }
   }
 
+  /** What any live session may have a use for. */
+  async #tellOthers(ask: Ask): Promise<void> {
+    const answers = await this.host.askOthers(this.id, ask)
+    if (answers.some(({ outcome }) => outcome === 'unreached')) throw new Refusal('unreached')
+  }
+
   async #respond(response: JSONRPCResponse): Promise<void> {
     const { id } = response
     if (id === undefined) return this.host.onerror(new Error('the server sent an error without an id'))
@@ -397,44 +433,25 @@ export class LiveSession implements Transport {
     const request = exchange.request(id)
     if (request && isStateBearing(request) && 'result' in response) {
       try {
-        await this.#journal(request)
+        await this.#recorder?.add(request)
       } catch (error) {
         this.#exchanges.delete(id)
         exchange.refuse(error instanceof Refusal ? error : new Refusal('unavailable'), id)
         return this.#rest()
       }
+      // cancelled, or the session ended, meanwhile
+      if (this.#exchanges.get(id) !== exchange) return
     }
-    if (this.#exchanges.get(id) !== exchange) return
     this.#exchanges.delete(id)
-    exchange.answer(id, response)
-    this.#rest()
-  }
-
-  /** Stores what a message changes in the journal, before it counts. */
-  #journal(message: JSONRPCRequest | JSONRPCNotification): Promise<void> {
-    const turn = this.#journalling.then(async () => {
-      let conflict = false
-      for (;;) {
-        const record = this.record as SessionRecord
-        const journal = journalled(record.journal, message)
-        if (journal === record.journal) break
-        const updated = { ...record, revision: record.revision + 1, journal }
-        if (await this.host.store.update(updated, this.host.ttlOf(updated))) {
-          this.record = updated
-          // A node that cannot be reached finds out when it next compares its record with the store.
-          await this.host.node.askOthers(this.id, { kind: 'updated', revision: updated.revision }).catch(() => {})
-          break
-        }
-        const stored = await this.host.store.load(this.id)
-        if (!stored) throw new Refusal('sessionNotFound')
-        await this.adopt(stored)
-        conflict = true
-      }
-      // what another node had changed was just told to the instance after it had handled this message
-      if (conflict && isRequest(message)) await this.call(message.method, message.params)
-    })
-    this.#journalling = turn.catch(() => {})
-    return turn
+    try {
+      exchange.answer(id, response)
+    } catch (error) {
+      // not JSON: the server learns why, the client that there was something wrong
+      exchange.refuse(new Refusal('internal'), id)
+      throw error
+    } finally {
+      this.#rest()
+    }
   }
 
   #checkVersion(response: JSONRPCResponse): void {
@@ -452,33 +469,6 @@ export class LiveSession implements Transport {
 
   #rest(): void {
     this.usedAt = Date.now()
-    if (!this.busy) this.host.onidle(this)
-  }
-}
-
-/** What handlers are told of the HTTP request that a message came in. Built for each message, read by few. */
-class ReceivedWith implements MessageExtra {
-  readonly #request: HttpRequest
-  closeSSEStream?: () => void
-  closeStandaloneSSEStream?: () => void
-
-  constructor(request: HttpRequest, live: LiveSession, exchange?: Exchange) {
-    this.#request = request
-    if (exchange && live.owner.priming) {
-      this.closeSSEStream = () => live.closeSSE(exchange)
-      this.closeStandaloneSSEStream = () => live.closeStandaloneSSE()
-    }
-  }
-
-  get authInfo(): NonNullable<MessageExtra['authInfo']> {
-    return this.#request.authInfo as NonNullable<MessageExtra['authInfo']>
-  }
-
-  get requestInfo(): NonNullable<MessageExtra['requestInfo']> {
-    return this.#request.requestInfo
-  }
-
-  get request(): Request {
-    return this.#request.request
+    if (!this.#closed) this.host.onrest(this)
   }
 }

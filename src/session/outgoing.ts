@@ -2,7 +2,7 @@
  * Ids of requests that a server sends to its client. Each instance counts its own from 0, on every node; on the wire they
  * must be unique in the session and tell which node asked. Progress tokens and the server's own `cancelled` go the same way.
  */
-import { isObject, type JSONRPCNotification, type JSONRPCRequest, type RequestId } from '../jsonrpc.js'
+import { isObject, isRequest, type JSONRPCNotification, type JSONRPCRequest, type RequestId } from '../jsonrpc.js'
 
 /** Counts for the whole process, so that no two instances on a node, one after the other, use an id twice. */
 let count = 0
@@ -22,25 +22,29 @@ export class OutgoingRequests {
     return this.#asked.size
   }
 
-  /** The request as it goes out. */
-  ask(request: JSONRPCRequest): JSONRPCRequest {
-    const wireId = `${this.node}:${(count++).toString(36)}`
-    const meta = request.params?._meta
-    const progressToken = isObject(meta) ? meta.progressToken : undefined
-    this.#asked.set(wireId, { id: request.id, progressToken })
-    this.#wireIds.set(request.id, wireId)
-    if (progressToken === undefined) return { ...request, id: wireId }
-    const params = { ...request.params, _meta: { ...(meta as object), progressToken: wireId } }
-    return { ...request, id: wireId, params }
+  /** A message of the server as it goes out. */
+  rewritten(message: JSONRPCRequest | JSONRPCNotification): JSONRPCRequest | JSONRPCNotification {
+    if (isRequest(message)) {
+      const id = `${this.node}:${(count++).toString(36)}`
+      const meta = message.params?._meta
+      if (!isObject(meta) || meta.progressToken === undefined) return { ...message, id }
+      return { ...message, id, params: { ...message.params, _meta: { ...meta, progressToken: id } } }
+    }
+    if (message.method !== 'notifications/cancelled') return message
+    const id = message.params?.requestId as RequestId
+    const wireId = this.#wireIds.get(id)
+    if (wireId === undefined) return message
+    // nothing is awaited for that request any more
+    this.#forget(wireId, id)
+    return { ...message, params: { ...message.params, requestId: wireId } }
   }
 
-  /** The server's own `cancelled` as it goes out; nothing is awaited for that request any more. */
-  cancel(notification: JSONRPCNotification): JSONRPCNotification {
-    const id = notification.params?.requestId as RequestId
-    const wireId = this.#wireIds.get(id)
-    if (wireId === undefined) return notification
-    this.#forget(wireId, id)
-    return { ...notification, params: { ...notification.params, requestId: wireId } }
+  /** A request goes out, and an answer is awaited. */
+  await(request: JSONRPCRequest, outgoing: JSONRPCRequest): void {
+    const meta = request.params?._meta
+    const wireId = String(outgoing.id)
+    this.#asked.set(wireId, { id: request.id, progressToken: isObject(meta) ? meta.progressToken : undefined })
+    this.#wireIds.set(request.id, wireId)
   }
 
   /** The server's own id for a request that the client answers; undefined: nothing waits for it. */

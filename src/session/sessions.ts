@@ -1,33 +1,34 @@
-/** The sessions that this node has live: made by `initialize`, restored from the store, dropped when idle. */
+/** The sessions that this node has live: found for each request, restored when they are not, dropped when idle. */
 import { randomUUID } from 'node:crypto'
-import type { Journal, SessionRecord } from '../backend/backend.js'
+import type { SessionRecord } from '../backend/backend.js'
 import type { BoundedBackend } from '../backend/bounded.js'
-import type { Ask, ClusterNode } from '../cluster/node.js'
+import type { Answer, Ask, AskListener, ClusterNode, Used } from '../cluster/node.js'
 import type { HttpRequest } from '../http/message.js'
 import { Refusal } from '../http/refusal.js'
 import { isSessionId } from '../http/rules.js'
-import type { JSONRPCRequest, JSONRPCResponse } from '../jsonrpc.js'
-import type {
-  CloseReason,
-  RequestContext,
-  ServerFactory,
-  SessionHooks,
-  SessionOptions,
-  WireOptions,
-} from '../options.js'
+import type { JSONRPCRequest } from '../jsonrpc.js'
+import type { CloseReason, ServerFactory, SessionHooks, SessionOptions, WireOptions } from '../options.js'
 import type { Streams } from '../stream/streams.js'
+import { type Birth, check, contextOf, type Initialized, initialize, type Midwife, restore } from './birth.js'
 import { Deadlines } from './deadlines.js'
-import { LiveSession, type LiveSessionHost } from './live.js'
-import { defaultPrincipal, hashPrincipal, samePrincipal } from './principal.js'
+import type { LiveSession } from './live.js'
+import { samePrincipal } from './principal.js'
 import { isSafe } from './repeat.js'
-import { infoOf, SessionView } from './view.js'
+import { infoOf } from './view.js'
 
-/** A live session is looked up in the store again when it is used and was last seen there this long ago, in ms. */
-const CHECK_AFTER = 2000
+/** A live session in use is compared with the store this often, in ms. */
+const CHECK_INTERVAL = 2000
 /** The longest that a live session is served without being sure that the store still has it, in ms. */
 const MAX_STALENESS = 5000
 /** The longest between two refreshes of the expiry of a session in use, in ms. */
 const MAX_TOUCH_INTERVAL = 60 * 60_000
+/** How often a request may find that the instance restored for it has closed at once. */
+const MAX_RESTORES = 3
+/** How long the servers may take to close, in ms. */
+const CLOSE_PATIENCE = 5000
+
+/** Whom a request comes from; undefined: anonymous. */
+export type Principal = string | undefined
 
 export interface SessionsOptions
   extends Required<Pick<SessionOptions, 'idleTtl' | 'sessionIdGenerator'>>,
@@ -35,58 +36,66 @@ export interface SessionsOptions
   maxAge: number | undefined
   liveIdle: number
   maxLiveSessions: number
-  principal: WireOptions['principal'] | undefined
   mayRepeat: WireOptions['mayRepeat'] | undefined
   hooks: SessionHooks
 }
 
+/** Stands for the principal where no request has yet proved whom the session belongs to. */
+const UNPROVEN = Symbol('unproven')
+
 /** A session on its way from the store to life; requests that come meanwhile share the outcome. */
-interface Opening {
+interface Opening extends Birth {
   loading: Promise<SessionRecord | undefined>
   restoring?: Promise<LiveSession>
-  /** Deleted meanwhile: what comes out must not be served. */
-  deleted: boolean
 }
 
 interface Resident {
   live: LiveSession
-  /** The principal that was last found to be the session's; null: none was yet. */
-  principal: string | undefined | null
+  /** The principal that was last found to be the session's. */
+  principal: Principal | typeof UNPROVEN
   /** On its way to being compared with the store. */
   checking?: Promise<void>
 }
 
 export class Sessions {
+  /** Least recently used first. */
   #residents = new Map<string, Resident>()
   #opening = new Map<string, Opening>()
-  #sweeper: NodeJS.Timeout
-  #host: LiveSessionHost
+  #initializing = new Map<string, Birth>()
+  #sweeper: NodeJS.Timeout | undefined
+  #listener: AskListener = (id, ask) => this.#answer(id, ask)
+  #unlisten: (() => void) | undefined
+  /** When the expiry of a session was refreshed that has streams here, and no instance. */
+  #touched = new Map<string, number>()
+  #midwife: Midwife
+  #closed = false
 
   constructor(
-    private readonly factory: ServerFactory,
+    factory: ServerFactory,
     private readonly backend: BoundedBackend,
-    node: ClusterNode,
+    private readonly node: ClusterNode,
     private readonly streams: Streams,
     private readonly options: SessionsOptions,
   ) {
-    this.#host = {
+    const { hooks, onerror, responseMode, upgradeAfter, mayRepeat } = options
+    const host: Midwife['host'] = {
       node,
+      askOthers: (id, ask, timeout) => this.askOthers(id, ask, timeout),
       streams,
       store: backend.sessions,
-      responseMode: options.responseMode,
-      upgrades: new Deadlines(options.upgradeAfter),
+      responseMode,
+      upgrades: new Deadlines(upgradeAfter, onerror),
       mayRepeat: async (request, call) => {
         const safe = await isSafe(request, call)
-        return options.mayRepeat ? options.mayRepeat(request, safe) : safe
+        return mayRepeat ? mayRepeat(request, safe) : safe
       },
       ttlOf: (record) => this.#ttlOf(record),
-      onidle: (live) => this.#rested(live),
+      onrest: (live) => this.#rested(live.id),
       onclosed: (live) => this.#forget(live),
-      onerror: options.onerror,
+      onerror,
     }
-    node.answer((id, ask) => this.#answer(id, ask))
-    this.#sweeper = setInterval(() => this.#sweep(), Math.min(Math.max(options.liveIdle / 4, 100), 10_000))
-    this.#sweeper.unref()
+    this.#midwife = { host, factory, hooks }
+    streams.onrest = (id) => this.#rested(id)
   }
 
   /** Live sessions on this node. */
@@ -94,153 +103,74 @@ export class Sessions {
     return this.#residents.size
   }
 
-  /** The live sessions of this node. */
-  *live(): IterableIterator<LiveSession> {
-    for (const { live } of this.#residents.values()) yield live
-  }
-
   /** A client's `initialize`: the server's answer, and the session if the answer is a result. */
-  async create(
-    message: JSONRPCRequest,
-    request: HttpRequest,
-  ): Promise<{ response: JSONRPCResponse; live?: LiveSession }> {
-    const { sessions } = this.backend
-    const context = contextOf(request)
-    const principal = await this.#principalOf(request)
+  async create(message: JSONRPCRequest, request: HttpRequest, principal: Principal): Promise<Initialized> {
     const id = this.options.sessionIdGenerator()
-    if (!isSessionId(id)) throw new Error('sessionIdGenerator must return up to 256 characters of visible ASCII')
-    const journal: Journal = { initialize: message.params ?? {}, initialized: false, subscriptions: [] }
-    const createdAt = Date.now()
-    const protocolVersion = String(journal.initialize.protocolVersion)
-    const view = new SessionView(sessions, id, false, principal, { createdAt, protocolVersion, journal })
-    const live = new LiveSession(this.#host, id, view)
-    let stored = false
+    this.#listen()
+    const birth: Birth = { stopped: this.#closed ? 'closing' : undefined }
+    this.#initializing.set(id, birth)
     try {
-      const session = view
-      await this.#host.node.ready()
-      const server = await this.factory({ session, restored: false, ...context })
-      await live.connect(server)
-      const response = await live.call(message.method, message.params, { ...sdkExtra(request) })
-      if ('error' in response) {
-        await live.dispose()
-        return { response }
-      }
-      const record: SessionRecord = {
-        version: 1,
-        id,
-        revision: 1,
-        createdAt,
-        principal: hashPrincipal(id, principal),
-        protocolVersion: String(response.result.protocolVersion),
-        journal,
-      }
-      stored = true
-      if (!(await sessions.create(record, this.#ttlOf(record)))) {
-        stored = false
-        throw new Error('sessionIdGenerator returned an id that was used before')
-      }
-      live.record = record
-      view.source = live
-      await this.options.hooks.onSessionInitialized?.(session, context)
-      if (live.closed) throw new Error('the server closed while its session was initialized')
-      this.#settle({ live, principal })
-      return { response, live }
-    } catch (error) {
-      await live.dispose().catch(this.options.onerror)
-      // A create that timed out may still have happened. Nobody knows the id: what is left, if this fails too, expires.
-      if (stored) sessions.delete(id).catch(() => {})
-      throw error
+      const initialized = await initialize(this.#midwife, id, message, request, principal)
+      if (initialized.live) this.#settle({ live: initialized.live, principal }, birth)
+      return initialized
+    } finally {
+      if (this.#initializing.get(id) === birth) this.#initializing.delete(id)
     }
   }
 
   /** The session of a request, if it is live and there is nothing to be found out about it. */
-  at(id: string, request: HttpRequest): LiveSession | undefined {
+  at(id: string, principal: Principal): LiveSession | undefined {
     const resident = this.#residents.get(id)
-    if (!resident || this.#doubt(resident.live)) return undefined
-    const principal = this.#principalOf(request)
-    return typeof principal !== 'object' && isOwner(resident, principal) ? resident.live : undefined
+    return resident && !this.#doubt(resident.live) && isOwner(resident, principal) ? resident.live : undefined
   }
 
   /**
-   * The session of a request, live: from memory, or restored. Throws a {@link Refusal} if there is none for it.
+   * The session of a request, live: from memory, or restored. It may be gone again by the time the caller goes on.
+   *
+   * @throws Refusal if the request has no session.
    */
-  async find(id: string, request: HttpRequest): Promise<LiveSession> {
-    for (;;) {
-      const principal = this.#principalOf(request)
-      const owner = typeof principal === 'object' ? await principal : principal
+  async find(id: string, principal: Principal, request: HttpRequest): Promise<LiveSession> {
+    for (let restores = 0; ; ) {
       const resident = this.#residents.get(id)
       if (resident) {
-        const { live } = resident
-        if (!isOwner(resident, owner)) throw new Refusal('sessionNotFound')
-        const doubt = this.#doubt(live)
-        if (doubt) {
-          const checked = this.#check(resident)
-          if (doubt === 'too old') await checked
-          else checked.catch(() => {})
+        if (!isOwner(resident, principal)) throw new Refusal('sessionNotFound')
+        const doubt = this.#doubt(resident.live)
+        if (!doubt) return resident.live
+        const checked = this.#check(resident)
+        if (doubt === 'old') {
+          checked.catch(() => {})
+          return resident.live
         }
-        if (!live.closed) return live
-        continue
+        await checked
+      } else {
+        if (restores++ === MAX_RESTORES) throw new Refusal('unavailable')
+        await this.#open(id, principal, request)
       }
-      const live = await this.#open(id, owner, request)
-      if (!live.closed) return live
     }
   }
 
   /** Makes a session live before a request asks for it. Whom it belongs to is left for the requests to prove. */
   async restore(id: string, request: HttpRequest): Promise<void> {
-    if (!this.#residents.has(id)) await this.#open(id, null, request)
+    if (!this.#residents.has(id)) await this.#open(id, UNPROVEN, request)
   }
 
-  /** Whether the session exists and is the request's; without making it live. */
-  async owns(id: string, request: HttpRequest): Promise<boolean> {
-    return (await this.#owned(id, request)) !== undefined
+  /** Whether the session exists and belongs to the principal; without making it live. */
+  async owns(id: string, principal: Principal): Promise<boolean> {
+    return (await this.#owned(id, principal)) !== undefined
   }
 
   /** A client's DELETE. */
-  async remove(id: string, request: HttpRequest): Promise<void> {
-    const record = await this.#owned(id, request)
+  async remove(id: string, principal: Principal, request: HttpRequest): Promise<void> {
+    const record = await this.#owned(id, principal)
     if (!record) throw new Refusal('sessionNotFound')
     if (!this.#residents.has(id) && !(await this.#mayRestore(record, request))) throw new Refusal('sessionNotFound')
-    await this.#delete(record)
+    if (!(await this.#delete(record))) throw new Refusal('sessionNotFound')
   }
 
   /** Ends a session for good; false if there was none. */
   async delete(id: string): Promise<boolean> {
     const record = isSessionId(id) ? await this.backend.sessions.load(id) : undefined
     return record !== undefined && (await this.#delete(record))
-  }
-
-  /** Another node asks about a session. */
-  async #answer(id: string, ask: Ask): Promise<boolean> {
-    if (ask.kind === 'notify') {
-      await this.notify(ask)
-      return true
-    }
-    const opening = this.#opening.get(id)
-    if (ask.kind === 'deleted') {
-      if (!opening && !this.#residents.has(id) && this.streams.count(id) === 0) return false
-      await this.#end(id, undefined, undefined)
-      return true
-    }
-    // what is on its way to life is told when it is there
-    await opening?.restoring?.catch(() => {})
-    const resident = this.#residents.get(id)
-    if (!resident) return false
-    const { live } = resident
-    switch (ask.kind) {
-      case 'answer':
-        return live.answer(ask.message)
-      case 'cancel':
-        return live.cancel(ask.message)
-      case 'notification':
-        live.hear(ask.message)
-        return true
-      case 'updated':
-        if ((live.record?.revision ?? 0) < ask.revision) await this.#compare(live)
-        return true
-      default:
-        return false
-    }
   }
 
   /** Tells the sessions at hand (subscribed to `uri`, if given); the log sees to it that each is told once in the cluster. */
@@ -254,50 +184,54 @@ export class Sessions {
     await Promise.all([...sessions].map((session) => tell(session).catch(this.options.onerror)))
   }
 
+  /** Asks whoever else may have the session at hand. */
+  askOthers(id: string, ask: Ask, timeout?: number): Promise<Answer[]> {
+    return this.node.askOthers(id, ask, { except: this.#listener, ...(timeout !== undefined && { timeout }) })
+  }
+
   /** Resolves when no request is running, or after `timeout` ms. */
   async settled(timeout: number): Promise<void> {
     const deadline = Date.now() + timeout
-    while (Date.now() < deadline && [...this.live()].some((live) => live.busy)) {
+    while (Date.now() < deadline && this.#live().some((live) => live.busy)) {
       await new Promise((resolve) => setTimeout(resolve, 20))
     }
-    await Promise.all([this.streams.flushed(), ...[...this.live()].map((live) => live.flushed())])
+    await Promise.all([this.streams.flushed(), ...this.#live().map((live) => live.flushed())])
   }
 
   /** Leaves the requests that are running to the nodes that their clients turn to. */
   async handOver(): Promise<void> {
-    await Promise.allSettled([...this.live()].map((live) => live.handOver()))
+    await Promise.allSettled(this.#live().map((live) => live.handOver()))
   }
 
   /** Drops the instances of all sessions, which go on in the store. */
   async close(): Promise<void> {
+    this.#closed = true
     clearInterval(this.#sweeper)
-    await Promise.allSettled([...this.live()].map((live) => live.dispose()))
+    this.#unlisten?.()
+    for (const birth of [...this.#opening.values(), ...this.#initializing.values()]) birth.stopped ??= 'closing'
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, CLOSE_PATIENCE)
+    })
+    await Promise.race([Promise.all(this.#live().map((live) => live.dispose())), late])
+    clearTimeout(timer)
   }
 
-  async #owned(id: string, request: HttpRequest): Promise<SessionRecord | undefined> {
-    const owner = await this.#principalOf(request)
-    const record = isSessionId(id) ? await this.backend.sessions.load(id) : undefined
-    return record && samePrincipal(id, record.principal, owner) ? record : undefined
+  /** Not before there is something to be asked about, so that a transport that never gets a session can be collected. */
+  #listen(): void {
+    if (!this.#closed) this.#unlisten ??= this.node.answer(this.#listener)
   }
 
-  async #delete(record: SessionRecord): Promise<boolean> {
-    const { id } = record
-    const existed = await this.backend.sessions.delete(id)
-    // The session is gone from here on. A node that cannot be told finds out when it next compares its record with the
-    // store; events that stay behind because the log is away expire by themselves.
-    await Promise.all([
-      this.#host.node.askOthers(id, { kind: 'deleted' }).catch(() => {}),
-      this.backend.events.delete(id).catch(() => {}),
-      this.#end(id, record, existed ? 'deleted' : undefined),
-    ])
-    return existed
+  #live(): LiveSession[] {
+    return [...this.#residents.values()].map(({ live }) => live)
   }
 
-  async #open(id: string, owner: string | undefined | null, request: HttpRequest): Promise<LiveSession> {
+  async #open(id: string, principal: Principal | typeof UNPROVEN, request: HttpRequest): Promise<LiveSession> {
     if (!isSessionId(id)) throw new Refusal('sessionNotFound')
+    this.#listen()
     let opening = this.#opening.get(id)
     if (!opening) {
-      opening = { loading: this.backend.sessions.load(id), deleted: false }
+      opening = { loading: this.backend.sessions.load(id), stopped: this.#closed ? 'closing' : undefined }
       this.#opening.set(id, opening)
       const forget = () => {
         // whoever waited for the record has decided by now whether to restore
@@ -307,10 +241,10 @@ export class Sessions {
     }
     const record = await opening.loading
     if (!record) throw new Refusal('sessionNotFound')
-    if (owner !== null && !samePrincipal(id, record.principal, owner)) throw new Refusal('sessionNotFound')
+    if (principal !== UNPROVEN && !samePrincipal(id, record.principal, principal)) throw new Refusal('sessionNotFound')
     if (!opening.restoring) {
       const started = opening
-      opening.restoring = this.#restore(record, owner, request, started).finally(() => {
+      opening.restoring = this.#restore(record, principal, request, started).finally(() => {
         if (this.#opening.get(id) === started) this.#opening.delete(id)
       })
     }
@@ -318,50 +252,49 @@ export class Sessions {
   }
 
   async #restore(
-    loaded: SessionRecord,
-    principal: string | undefined | null,
+    record: SessionRecord,
+    principal: Principal | typeof UNPROVEN,
     request: HttpRequest,
-    opening: Opening,
+    birth: Birth,
   ): Promise<LiveSession> {
-    const { sessions } = this.backend
-    const { id } = loaded
-    if (!(await this.#mayRestore(loaded, request))) throw new Refusal('sessionNotFound')
-    await this.#host.node.ready()
-    const view = new SessionView(sessions, id, true, principal ?? undefined, loaded)
-    const live = new LiveSession(this.#host, id, view)
-    try {
-      // From here on a change made elsewhere is told; one made since the record was loaded is seen by loading it again.
-      const record = await sessions.load(id)
-      if (!record || opening.deleted) throw new Refusal('sessionNotFound')
-      live.record = record
-      view.source = live
-      const context = contextOf(request)
-      const server = await this.factory({ session: view, restored: true, ...context })
-      await live.connect(server)
-      await live.replay(record.journal, sdkExtra(request))
-      await this.options.hooks.onSessionRestored?.(view, context)
-      if (opening.deleted) throw new Refusal('sessionNotFound')
-      if (live.closed) throw new Error('the server closed while its session was restored')
-      this.#settle({ live, principal })
-      sessions.touch(id, this.#ttlOf(record)).catch(() => {})
-      return live
-    } catch (error) {
-      await (opening.deleted ? live.end() : live.dispose()).catch(this.options.onerror)
-      throw error
-    }
+    if (!(await this.#mayRestore(record, request))) throw new Refusal('sessionNotFound')
+    const known = principal === UNPROVEN ? undefined : principal
+    const live = await restore(this.#midwife, record, request, known, birth)
+    this.#settle({ live, principal }, birth)
+    this.#touch(live).catch(() => {})
+    return live
   }
 
   async #mayRestore(record: SessionRecord, request: HttpRequest): Promise<boolean> {
-    const { authorizeRestore } = this.options.hooks
-    if (!authorizeRestore) return true
-    return await authorizeRestore.call(this.options.hooks, infoOf(record), contextOf(request))
+    const { hooks } = this.options
+    return (await hooks.authorizeRestore?.(infoOf(record), contextOf(request))) ?? true
+  }
+
+  async #owned(id: string, principal: Principal): Promise<SessionRecord | undefined> {
+    const record = isSessionId(id) ? await this.backend.sessions.load(id) : undefined
+    return record && samePrincipal(id, record.principal, principal) ? record : undefined
+  }
+
+  /** False: somebody else has deleted it meanwhile. */
+  async #delete(record: SessionRecord): Promise<boolean> {
+    const { id } = record
+    const existed = await this.backend.sessions.delete(id)
+    // The session is gone from here on. A node that cannot be told finds out when it next compares its record with the
+    // store; events that stay behind because the log is away expire by themselves.
+    await Promise.all([
+      this.askOthers(id, { kind: 'deleted' }).catch(() => {}),
+      this.backend.events.delete(id).catch(() => {}),
+      this.#end(id, record, existed ? 'deleted' : undefined),
+    ])
+    return existed
   }
 
   /** Whether what is known of a live session should (`old`) or must (`too old`) be compared with the store. */
   #doubt(live: LiveSession): 'old' | 'too old' | undefined {
     const age = Date.now() - live.checkedAt
-    if (age <= CHECK_AFTER && live.checkedAt > this.#host.node.distrustedAt) return undefined
-    return age > MAX_STALENESS || live.checkedAt <= this.#host.node.distrustedAt ? 'too old' : 'old'
+    const distrusted = live.checkedAt <= this.node.distrustedAt
+    if (age <= CHECK_INTERVAL && !distrusted) return undefined
+    return age > MAX_STALENESS || distrusted ? 'too old' : 'old'
   }
 
   /** Compares a live session with the store, and refreshes its expiry when that is due. */
@@ -373,47 +306,88 @@ export class Sessions {
   }
 
   async #compare(live: LiveSession): Promise<void> {
-    const { sessions } = this.backend
-    const due = Date.now() - live.touchedAt > Math.min(this.options.idleTtl / 10, MAX_TOUCH_INTERVAL)
-    if (due && live.record && (await sessions.touch(live.id, this.#ttlOf(live.record)))) live.touchedAt = Date.now()
-    const record = await sessions.load(live.id)
+    if (this.#isTouchDue(live.touchedAt)) await this.#touch(live)
+    const record = await this.backend.sessions.load(live.id)
     if (live.closed) return
     if (record) await live.adopt(record)
     else await this.#end(live.id, live.record, 'gone')
   }
 
+  #isTouchDue(touchedAt: number): boolean {
+    return Date.now() - touchedAt > Math.min(this.options.idleTtl / 10, MAX_TOUCH_INTERVAL)
+  }
+
+  async #touch(live: LiveSession): Promise<void> {
+    if (!live.record) return
+    if (await this.backend.sessions.touch(live.id, this.#ttlOf(live.record))) live.touchedAt = Date.now()
+  }
+
+  /** Ends whatever of a session is on this node. */
   async #end(id: string, record: SessionRecord | undefined, reason: CloseReason | undefined): Promise<void> {
-    const opening = this.#opening.get(id)
-    if (opening) opening.deleted = true
+    for (const birth of [this.#opening.get(id), this.#initializing.get(id)]) if (birth) birth.stopped = 'deleted'
     const resident = this.#residents.get(id)
-    if (resident) {
-      this.#residents.delete(id)
-      await resident.live.end()
+    this.#residents.delete(id)
+    try {
+      if (record && reason) await this.options.hooks.onSessionClosed?.(infoOf(record), reason)
+    } finally {
+      resident?.live.end()
+      this.streams.disconnectAll(id)
     }
-    this.streams.disconnectAll(id)
-    if (record && reason) await this.options.hooks.onSessionClosed?.(infoOf(record), reason)
   }
 
-  #settle(resident: Resident): void {
+  /** Another node asks about a session. */
+  async #answer(id: string, ask: Ask): Promise<Used> {
+    if (ask.kind === 'notify') {
+      await this.notify(ask)
+      return { used: true }
+    }
+    if (ask.kind === 'deleted') {
+      await this.#end(id, undefined, undefined)
+      return { used: true }
+    }
+    // what is on its way to life is told when it is there
+    await this.#opening.get(id)?.restoring?.catch(() => {})
+    const live = this.#residents.get(id)?.live
+    if (!live) return { used: false }
+    switch (ask.kind) {
+      case 'answer':
+        return { used: live.answer(ask.message) }
+      case 'cancel':
+        return { used: live.cancel(ask.message) }
+      case 'notification':
+        live.hear(ask.message)
+        return { used: true }
+      case 'updated':
+        if ((live.record?.revision ?? 0) < ask.revision) await this.#compare(live)
+        return { used: true }
+      default:
+        return { used: false }
+    }
+  }
+
+  #settle(resident: Resident, birth: Birth): void {
     const { live } = resident
+    check(live, birth)
     this.#residents.set(live.id, resident)
-    if (this.#residents.size > this.options.maxLiveSessions) this.#shrink()
+    live.usedAt = Date.now()
+    live.publish()
+    this.#sweepFromNowOn()
+    this.#shrink(live)
   }
 
-  #rested(live: LiveSession): void {
-    const resident = this.#residents.get(live.id)
-    if (resident?.live !== live) return
-    // least recently used first
-    this.#residents.delete(live.id)
-    this.#residents.set(live.id, resident)
-    if (this.options.liveIdle === 0 && this.#isIdle(live)) this.#evict(live)
-    else if (this.#residents.size > this.options.maxLiveSessions) this.#shrink()
+  /** Something on the session has ended; it is the last one to be dropped now. */
+  #rested(id: string): void {
+    const resident = this.#residents.get(id)
+    if (!resident) return
+    resident.live.usedAt = Date.now()
+    this.#residents.delete(id)
+    this.#residents.set(id, resident)
+    if (this.options.liveIdle === 0 && this.#isIdle(resident.live)) this.#evict(resident.live)
+    else this.#shrink()
   }
 
   #forget(live: LiveSession): void {
-    const resident = this.#residents.get(live.id)
-    if (resident?.live !== live) return
-    this.#residents.delete(live.id)
+    if (this.#residents.get(live.id)?.live === live) this.#residents.delete(live.id)
   }
 
   #isIdle(live: LiveSession): boolean {
@@ -422,58 +396,66 @@ export class Sessions {
 
   #evict(live: LiveSession): void {
     this.#forget(live)
-    live.dispose().catch(this.options.onerror)
+    void live.dispose()
   }
 
-  #shrink(): void {
+  #shrink(settled?: LiveSession): void {
     let excess = this.#residents.size - this.options.maxLiveSessions
-    for (const { live } of this.#residents.values()) {
-      if (excess <= 0) return
-      if (!this.#isIdle(live)) continue
+    if (excess <= 0) return
+    for (const { live } of [...this.#residents.values()]) {
+      if (live === settled || !this.#isIdle(live)) continue
       this.#evict(live)
-      excess--
+      if (--excess === 0) return
     }
   }
 
+  #sweepFromNowOn(): void {
+    if (this.#sweeper || this.#closed) return
+    const interval = Math.min(Math.max(this.options.liveIdle / 4, 100), CHECK_INTERVAL)
+    this.#sweeper = setInterval(() => this.#sweep(), interval)
+    this.#sweeper.unref()
+  }
+
   #sweep(): void {
+    if (this.#residents.size === 0 && this.streams.open === 0) {
+      clearInterval(this.#sweeper)
+      this.#sweeper = undefined
+    }
     const now = Date.now()
     for (const resident of [...this.#residents.values()]) {
       const { live } = resident
       if (!this.#isIdle(live)) {
         live.usedAt = now
-        if (now - live.checkedAt > CHECK_AFTER) this.#check(resident).catch(() => {})
+        if (this.#doubt(live)) this.#check(resident).catch(() => {})
       } else if (now - live.usedAt >= this.options.liveIdle) this.#evict(live)
     }
+    for (const id of this.#touched.keys()) if (this.streams.count(id) === 0) this.#touched.delete(id)
+    for (const id of this.streams.sessions()) if (!this.#residents.has(id)) this.#sweepStreams(id).catch(() => {})
+  }
+
+  /** Streams stay open when their instance is gone; they too end with the session, and keep it from expiring. */
+  async #sweepStreams(id: string): Promise<void> {
+    const record = await this.backend.sessions.load(id)
+    if (!record) return await this.#end(id, undefined, undefined)
+    if (!this.#isTouchDue(this.#touched.get(id) ?? 0)) return
+    this.#touched.set(id, Date.now())
+    await this.backend.sessions.touch(id, this.#ttlOf(record))
   }
 
   #ttlOf(record: SessionRecord): number {
     const { idleTtl, maxAge } = this.options
     return maxAge === undefined ? idleTtl : Math.max(1, Math.min(idleTtl, record.createdAt + maxAge - Date.now()))
   }
-
-  #principalOf(request: HttpRequest): string | undefined | Promise<string | undefined> {
-    const { principal } = this.options
-    return principal ? principal(request.authInfo, request.request) : defaultPrincipal(request.authInfo)
-  }
 }
 
 export const DEFAULT_SESSION_ID_GENERATOR: () => string = randomUUID
 
 /** Hashes only what was not compared just before. */
-function isOwner(resident: Resident, principal: string | undefined): boolean {
+function isOwner(resident: Resident, principal: Principal): boolean {
   if (principal === resident.principal) return true
   const { id, record, view } = resident.live
   if (!record || !samePrincipal(id, record.principal, principal)) return false
   resident.principal = principal
   view.principal = principal
   return true
-}
-
-function contextOf(request: HttpRequest): RequestContext {
-  return { authInfo: request.authInfo, request: request.request }
-}
-
-function sdkExtra(request: HttpRequest) {
-  const { authInfo, requestInfo } = request
-  return { requestInfo, request: request.request, ...(authInfo && { authInfo }) }
 }

@@ -5,6 +5,8 @@ import { formatEventId } from './event-id.js'
 import { messageEvent } from './sse.js'
 
 const PAGE = 256
+/** How long a reader that is behind may take nothing of what was written to it, in ms. */
+const STALL_PATIENCE = 2000
 
 export interface FollowerOptions {
   log: EventLog
@@ -31,6 +33,11 @@ export class Follower {
     this.#position = options.position
   }
 
+  /** The position of the last event that was written. */
+  get position(): number {
+    return this.#position
+  }
+
   /** Events were appended, `first` being the position of the first one; without `events` only the log has them. */
   receive(first: number, events: readonly string[] | undefined, ended: boolean): void {
     if (this.#closed) return
@@ -39,10 +46,8 @@ export class Follower {
       return
     }
     for (let i = this.#position + 1 - first; i < events.length; i++) {
-      if (this.options.sink.buffered > this.options.maxBuffered) {
-        this.#cut()
-        return
-      }
+      // a reader that is behind reads from the log, at its own pace
+      if (this.options.sink.buffered > this.options.maxBuffered) return this.catchUp()
       this.#write(first + i, events[i] as string)
     }
     if (ended) this.close()
@@ -99,8 +104,12 @@ export class Follower {
       }
       for (const event of slice.events) {
         if (event.position <= this.#position) continue
-        if (sink.buffered > maxBuffered && !(await sink.drained())) return this.#cut()
-        if (this.#closed) return
+        while (sink.buffered > maxBuffered) {
+          const before = sink.buffered
+          await sink.drained(STALL_PATIENCE)
+          if (this.#closed) return
+          if (sink.buffered >= before) return this.#cut()
+        }
         this.#write(event.position, event.data)
       }
       if (this.#position < slice.last) this.#again = true
@@ -117,7 +126,7 @@ export class Follower {
     this.#position = position
   }
 
-  /** A reader too slow to be kept: its connection is dropped with what it has not read, and the log has it all. */
+  /** A reader that does not read: its connection is dropped with what it has not read, and the log has it all. */
   #cut(): void {
     if (this.#closed) return
     this.#closed = true

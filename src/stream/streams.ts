@@ -45,6 +45,10 @@ interface Watch {
 export class Streams {
   /** Events that clients asked for and the log no longer held. */
   gaps = 0
+  /** Called when a connection of a session has ended. */
+  onrest: (session: string) => void = () => {}
+  /** Connections that are being made, by session. */
+  #attaching = new Map<string, number>()
   #followers = new Map<string, Map<string, Follower>>()
   #standalone = new Map<string, StreamWriter>()
   /** Under which names this node is writing streams. */
@@ -52,23 +56,17 @@ export class Streams {
   #writers = 0
   #watched = new Map<Follower, Watch>()
   #timers: NodeJS.Timeout[] = []
+  #unlisten: (() => void) | undefined
 
   constructor(
     private readonly node: ClusterNode,
     private readonly backend: BoundedBackend,
     private readonly options: StreamsOptions,
-  ) {
-    node.answer(async (session, ask) => {
-      if (ask.kind !== 'attached') return false
-      const follower = this.#followers.get(session)?.get(ask.stream)
-      follower?.close()
-      return follower !== undefined
-    })
-  }
+  ) {}
 
-  /** The number of connections that are open for a session on this node. */
+  /** The number of connections of a session on this node, open or being made. */
   count(session: string): number {
-    return this.#followers.get(session)?.size ?? 0
+    return (this.#followers.get(session)?.size ?? 0) + (this.#attaching.get(session) ?? 0)
   }
 
   /** The number of connections that are open on this node. */
@@ -122,24 +120,40 @@ export class Streams {
     reply: HttpReply,
     finish: (orphan: Orphan) => Promise<void>,
   ): Promise<void> {
+    const { id } = owner
+    this.#attaching.set(id, (this.#attaching.get(id) ?? 0) + 1)
+    try {
+      await this.#attach(owner, cursor, reply, finish)
+    } finally {
+      const left = (this.#attaching.get(id) ?? 0) - 1
+      if (left > 0) this.#attaching.set(id, left)
+      else this.#attaching.delete(id)
+    }
+  }
+
+  async #attach(
+    owner: StreamOwner,
+    cursor: Cursor | undefined,
+    reply: HttpReply,
+    finish: (orphan: Orphan) => Promise<void>,
+  ): Promise<void> {
     const { events } = this.backend
     const stream = cursor?.stream ?? STANDALONE
     const standalone = stream === STANDALONE
     if (standalone && !(await events.open(owner.id, STANDALONE, standaloneInit()))) throw new Refusal('sessionNotFound')
     const info = await events.attach(owner.id, stream, this.node.id)
     if (info === undefined) throw new Refusal(standalone ? 'sessionNotFound' : 'lastEventId')
-    let position = cursor?.position ?? (info.reader === undefined ? info.first - 1 : info.last)
-    if (standalone) position = Math.min(position, info.last)
-    else {
-      if (position > info.last || position < info.first - 1) throw new Refusal('lastEventId')
-      if (info.ended && position === info.last) return reply.send(204, { 'mcp-session-id': owner.id })
+    if (!standalone && cursor) {
+      if (cursor.position > info.last || cursor.position < info.first - 1) throw new Refusal('lastEventId')
+      if (info.ended && cursor.position === info.last) return reply.send(204, { 'mcp-session-id': owner.id })
     }
     const leave = await this.node.join(owner.id, (news) => this.#hear(owner.id, news))
     // the node that answered the POST follows its stream without having attached
     const before = info.reader ?? nodeOf(info.writer)
-    if (before !== undefined && before !== this.node.id) {
-      await this.node.ask(before, owner.id, { kind: 'attached', stream }, RELEASE_TIMEOUT).catch(() => {})
-    }
+    const sent = before === undefined ? undefined : await this.#releaseAt(before, owner.id, stream)
+    // Without a cursor a client gets what nobody has got: all there is, or what comes after the last connection.
+    const unsent = info.reader === undefined ? info.first - 1 : Math.max(info.last, sent ?? 0)
+    const position = cursor ? (standalone ? Math.min(cursor.position, info.last) : cursor.position) : unsent
 
     const sink = reply.stream({ ...SSE_HEADERS, 'mcp-session-id': owner.id })
     const { retryInterval } = this.options
@@ -173,11 +187,30 @@ export class Streams {
       for (const stream of [...followers.keys()]) this.disconnect(session, stream)
     }
     this.#rest()
+    this.#unlisten?.()
   }
 
   /** Resolves when all messages sent so far are in the log. */
   async flushed(): Promise<void> {
     await Promise.all([...this.#standalone.values()].map((writer) => writer.flushed()))
+  }
+
+  /** Ends the connection that follows a stream, if it is here: the last position it has sent. */
+  #release(session: string, stream: string): number | undefined {
+    const follower = this.#followers.get(session)?.get(stream)
+    follower?.close()
+    return follower?.position
+  }
+
+  async #releaseAt(node: string, session: string, stream: string): Promise<number | undefined> {
+    const sent = this.#release(session, stream)
+    if (sent !== undefined) return sent
+    try {
+      const options = { timeout: RELEASE_TIMEOUT }
+      return (await this.node.ask(node, session, { kind: 'attached', stream }, options)).position
+    } catch {
+      return undefined
+    }
   }
 
   #hear(session: string, news: StreamNews): void {
@@ -241,21 +274,28 @@ export class Streams {
     const { events } = this.backend
     const { owner, stream, head, finish } = watch
     const name = this.#newWriter()
-    if (!(await events.claim(owner.id, stream, name, watch.writer))) {
+    try {
+      if (!(await events.claim(owner.id, stream, name, watch.writer))) {
+        this.#writing.delete(name)
+        const info = await events.read(owner.id, stream, 0, 1)
+        if (info?.writer === undefined || info.ended) this.#watched.delete(follower)
+        else watch.writer = info.writer
+        return follower.catchUp()
+      }
+      watch.writer = name
+      const writer = this.#writer(owner.id, stream, { head, writer: name }, { lost: () => {} })
+      const left = await unfinished(events, owner.id, stream, JSON.parse(head) as StreamHead)
+      this.#watched.delete(follower)
+      const orphan = { stream, writer, ...left }
+      finish(orphan).catch((error) => {
+        this.options.onerror(error)
+        giveUp(orphan)
+      })
+    } catch (error) {
+      // whether it was claimed or not, nobody here writes it: the next look finds out
       this.#writing.delete(name)
-      const info = await events.read(owner.id, stream, 0, 1)
-      if (info?.writer === undefined || info.ended) this.#watched.delete(follower)
-      else watch.writer = info.writer
-      return follower.catchUp()
+      throw error
     }
-    this.#watched.delete(follower)
-    const writer = this.#writer(owner.id, stream, { head, writer: name }, { lost: () => {} })
-    const left = await unfinished(events, owner.id, stream, JSON.parse(head) as StreamHead)
-    const orphan = { stream, writer, ...left }
-    finish(orphan).catch((error) => {
-      this.options.onerror(error)
-      giveUp(orphan)
-    })
   }
 
   #register(owner: StreamOwner, stream: string, position: number, sink: Sink, leave?: () => void): Follower {
@@ -277,6 +317,7 @@ export class Streams {
         current.delete(stream)
         if (current.size === 0) this.#followers.delete(owner.id)
         if (this.#followers.size === 0) this.#rest()
+        this.onrest(owner.id)
       },
       ongap: (count) => {
         this.gaps += count
@@ -284,6 +325,10 @@ export class Streams {
     })
     followers.set(stream, follower)
     this.#followers.set(owner.id, followers)
+    this.#unlisten ??= this.node.answer(async (session, ask) => {
+      const position = ask.kind === 'attached' ? this.#release(session, ask.stream) : undefined
+      return position === undefined ? { used: false } : { used: true, position }
+    })
     if (this.#timers.length === 0) this.#wake()
     return follower
   }
