@@ -88,6 +88,12 @@ const ROWS: Record<string, Row> = {
     code: -32600,
     version: '2025-03-26',
   },
+  'initialize in a batch, without session id': {
+    sent: { body: [initialize('2025-03-26')] },
+    status: 400,
+    code: -32600,
+    outside: true,
+  },
 
   // Accept
   'POST without Accept': { sent: { headers: { accept: undefined }, body: request(1) }, status: 406, code: -32000 },
@@ -487,6 +493,39 @@ describe.each(DOORS)('the wire table, %s', (name) => {
         expect((await client.post(request(3))).status).toBe(200)
       },
     )
+
+    test('a declared one over the limit is refused before it is read', async () => {
+      const at = await opened(name, { maxBodySize: LIMIT })
+      const client = await at.stage.initialize()
+      const headers = { accept: '*/*', 'content-type': 'application/json', 'mcp-session-id': client.id }
+      const declared = { ...headers, 'content-length': String(LIMIT + 1) }
+      if (name === 'fetch') {
+        let read = false
+        const body = new ReadableStream(
+          {
+            pull() {
+              read = true
+              return new Promise(() => {})
+            },
+          },
+          { highWaterMark: 0 },
+        )
+        const init = { method: 'POST', headers: declared, body, duplex: 'half' }
+        const response = await within(
+          at.stage.handler.fetch(new Request('http://x/mcp', init as RequestInit)),
+          'an answer',
+        )
+        expect(response.status).toBe(413)
+        expect(read).toBe(false)
+        return
+      }
+      const socket = net.connect(await listen(at.stage.handler.node), '127.0.0.1')
+      onTestFinished(() => void socket.destroy())
+      const head = Object.entries({ host: 'x', ...declared }).map(([key, value]) => `${key}: ${value}`)
+      socket.write(`POST /mcp HTTP/1.1\r\n${head.join('\r\n')}\r\n\r\n`)
+      const answered = new Promise<string>((resolve) => socket.once('data', (data) => resolve(String(data))))
+      expect(await within(answered, 'an answer')).toMatch(/^HTTP\/1\.1 413 /)
+    })
 
     test('a character that is cut in two by the network arrives whole', async () => {
       const at = await opened(name)
