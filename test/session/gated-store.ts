@@ -20,12 +20,13 @@ export function deferred<T = void>(): Deferred<T> {
 }
 
 /** For `vi.useFakeTimers`: the clock, and what the source waits for by it. */
-export const FAKED: ('setTimeout' | 'clearTimeout' | 'setInterval' | 'clearInterval' | 'Date')[] = [
+export const FAKED: ('setTimeout' | 'clearTimeout' | 'setInterval' | 'clearInterval' | 'Date' | 'performance')[] = [
   'setTimeout',
   'clearTimeout',
   'setInterval',
   'clearInterval',
   'Date',
+  'performance',
 ]
 
 /** Lets everything happen that needs no timer and no network. */

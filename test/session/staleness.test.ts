@@ -138,6 +138,44 @@ describe('a record deleted behind our back, with every message lost', () => {
   })
 })
 
+describe('a clock that is set back by an hour', () => {
+  test('does not make what is in memory an hour younger', async () => {
+    const { inner, handler } = deaf()
+    const client = await openSession(handler)
+    await inner.sessions.delete(client.sessionId)
+    vi.setSystemTime(Date.now() - HOUR)
+    await pass(6 * SECOND)
+    expect((await client.request('ping')).status).toBe(404)
+  })
+
+  test('does not hold up the streams of slow calls', async () => {
+    const { handler } = deaf({}, { 'tools/call': () => UNANSWERED })
+    const client = await openSession(handler)
+    const begun: number[] = []
+    const call = (id: number) =>
+      client.send('POST', { jsonrpc: '2.0', id, method: 'tools/call' }).then(async ({ status, body }) => {
+        begun.push(status)
+        await body?.cancel()
+      })
+    void call(1)
+    await quiet()
+    vi.setSystemTime(Date.now() - HOUR)
+    await pass(50)
+    void call(2)
+    await pass(500)
+    expect(begun).toEqual([200, 200])
+    await client.delete()
+  })
+
+  test('does not keep an instance that nobody uses', async () => {
+    const { factory, handler } = deaf({ liveIdle: 10 * SECOND })
+    await openSession(handler)
+    vi.setSystemTime(Date.now() - HOUR)
+    await pass(20 * SECOND)
+    expect(factory.last.closed).toBe(true)
+  })
+})
+
 describe('what a session costs the store', () => {
   test('steady calls: nothing', async () => {
     const { backend, handler } = lonely()
