@@ -372,6 +372,18 @@ describe.each(DOORS)('%s', (name) => {
       expect((await client.at(at).delete()).status).toBe(200)
     })
 
+    test('and whoever is turned away first does not close it for its owner', async () => {
+      const { backend, state } = failing()
+      const alice = { authorization: 'Bearer app/alice' }
+      const { client } = await made(name, backend, alice)
+      state.down = true
+      const at = await connected(name, { backend, sessionId: client.id }, way)
+      state.down = false
+      expectRefused(await client.at(at).post(ping(), { authorization: 'Bearer app/bob' }), 404, -32001)
+      expect(at.closed).not.toHaveBeenCalled()
+      expect((await client.at(at).post(ping())).status).toBe(200)
+    })
+
     test('an anonymous one is nobody’s who is authenticated', async () => {
       const backend = memory()
       const { client } = await made(name, backend)
@@ -408,6 +420,17 @@ describe.each(DOORS)('%s', (name) => {
     const answer = await at.door.send({ headers: { 'mcp-session-id': randomUUID() }, body: opening })
     expect(answer.status).toBe(200)
     expect(answer.headers['mcp-session-id']).toBe(at.transport.sessionId)
+  })
+
+  test('an initialize that met a store which was away can be sent again', async () => {
+    const { backend, state } = failing()
+    const at = await connected(name, { backend })
+    const sent = { headers: { 'mcp-session-id': randomUUID() }, body: opening }
+    state.down = true
+    expectRefused(await at.door.send(sent), 503, -32603)
+    expect(at.closed).not.toHaveBeenCalled()
+    state.down = false
+    expect((await at.door.send(sent)).status).toBe(200)
   })
 
   test('two initialize at once: one session, the other is told that there is one', async () => {
