@@ -778,6 +778,7 @@ describe('event ids', () => {
   })
 
   test('of a store without an event log, neither: each node has its own', async () => {
+    vi.useFakeTimers({ toFake: FAKED })
     const { sessions } = memory()
     const ids = new Set<string | undefined>()
     let client: WireClient | undefined
@@ -789,7 +790,8 @@ describe('event ids', () => {
       await factory.last.notify('notifications/message', { level: 'info', data: node })
       ids.add((await standalone.next())?.id)
       await handler.close()
-      await new Promise((resolve) => setTimeout(resolve, 2)) // positions begin at the clock
+      // positions begin at the clock, and no process restarts within a millisecond
+      await vi.advanceTimersByTimeAsync(1)
     }
     expect(ids.size).toBe(3)
   })
