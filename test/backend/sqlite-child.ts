@@ -61,6 +61,13 @@ const tasks = {
     }
   },
 
+  /** Is a node that has a minute to live unless it says more, and says no more. */
+  async live(backend: Backend, { who }: Task): Promise<never> {
+    await backend.bus!.beat(who, 60_000)
+    process.send?.('alive')
+    return new Promise(() => {})
+  },
+
   /** Follows the shared topic, and lets go of the parent: nothing of the backend should keep the process alive. */
   async idle(backend: Backend, { shared }: Task) {
     await backend.bus!.subscribe(shared, () => {})

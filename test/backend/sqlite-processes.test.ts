@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import Database from 'better-sqlite3'
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { sqlite } from '../../src/backend/sqlite.js'
 import { record } from './record.js'
 import type { Task } from './sqlite-child.js'
@@ -50,7 +50,7 @@ it('processes that open a new file at once all find it ready', async () => {
   await backend.close?.()
   const db = new Database(file)
   expect(db.pragma('integrity_check', { simple: true })).toBe('ok')
-  expect(db.pragma('user_version', { simple: true })).toBe(1)
+  expect(db.pragma('user_version', { simple: true })).toBe(2)
   db.close()
 })
 
@@ -110,6 +110,85 @@ it('SIGKILL of a writing process loses nothing that was acknowledged', async () 
   expect(slice.last).toBeGreaterThanOrEqual(acknowledged)
   expect(slice.events.map((event) => event.data)).toEqual(slice.events.map((event) => `${event.position}`))
   expect(await backend.events?.append('session', 'stream', { id: 'after', events: ['x'] })).toBe(slice.last + 1)
+  await backend.close?.()
+})
+
+/** Makes the file what version 1 would have left: nodes are not known by their processes. */
+function downgrade(): void {
+  const db = new Database(file)
+  db.exec('ALTER TABLE nodes DROP COLUMN place; ALTER TABLE nodes DROP COLUMN pid')
+  db.pragma('user_version = 1')
+  db.close()
+}
+
+describe('a node', () => {
+  /** A process that is a node, and this one, which sees it. */
+  async function pair(who: string) {
+    const child = await ready({ name: 'live', file, who, shared: '', count: 0 })
+    const alive = once(child, 'message')
+    child.send('go')
+    await alive
+    const backend = sqlite({ file })
+    expect(await backend.bus?.nodes()).toEqual([who])
+    const kill = async () => {
+      const exit = once(child, 'exit')
+      child.kill('SIGKILL')
+      await exit
+    }
+    return { backend, kill }
+  }
+
+  it('whose process was killed is gone at once, whatever its heartbeat says', async () => {
+    const { backend, kill } = await pair('killed')
+    await backend.bus?.beat('ours', 60_000)
+    await kill()
+    expect(await backend.bus?.nodes()).toEqual(['ours'])
+    await backend.close?.()
+  })
+
+  it('of this process is there until it leaves', async () => {
+    const backend = sqlite({ file })
+    await backend.bus?.beat('first', 60_000)
+    await backend.bus?.beat('second', 60_000)
+    await backend.bus?.leave('first')
+    expect(await backend.bus?.nodes()).toEqual(['second'])
+    await backend.close?.()
+  })
+
+  it.each([
+    ['of another machine or container', "UPDATE nodes SET place = 'elsewhere'"],
+    ['of a place that is not known', 'UPDATE nodes SET place = NULL, pid = NULL'],
+  ])('%s is judged by its heartbeat alone', async (_, change) => {
+    const { backend, kill } = await pair('remote')
+    const db = new Database(file)
+    db.exec(change)
+    db.close()
+    await kill()
+    expect(await backend.bus?.nodes()).toEqual(['remote'])
+    await backend.close?.()
+    const later = sqlite({ file, now: () => Date.now() + 60_000 })
+    expect(await later.bus?.nodes()).toEqual([])
+    await later.close?.()
+  })
+})
+
+it('processes that open a file of version 1 at once find it upgraded, and one that was there goes on', async () => {
+  const before = sqlite({ file })
+  await before.sessions.create(record('kept'), 60_000)
+  await before.close?.()
+  downgrade()
+  const old = new Database(file)
+  const beat = old.prepare('INSERT OR REPLACE INTO nodes (id, expires_at) VALUES (?, ?)')
+  beat.run('old', Date.now() + 60_000)
+
+  expect(await atOnce('create', 4)).toEqual(Array(4).fill(true))
+
+  beat.run('old', Date.now() + 60_000)
+  expect(old.pragma('user_version', { simple: true })).toBe(2)
+  old.close()
+  const backend = sqlite({ file })
+  expect(await backend.sessions.load('kept')).toEqual(record('kept'))
+  expect(await backend.bus?.nodes()).toEqual(['old'])
   await backend.close?.()
 })
 

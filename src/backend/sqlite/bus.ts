@@ -1,4 +1,5 @@
 import type Database from 'better-sqlite3'
+import { isGone, placeOf } from './process.js'
 
 /** Messages read at a time. */
 const PAGE = 256
@@ -16,9 +17,15 @@ export function prepareBus(db: Database.Database, now: () => number) {
   )
   const select = db.prepare<[number], string>('SELECT message FROM messages WHERE id = ?').pluck()
 
-  const beat = db.prepare<[string, number]>('INSERT OR REPLACE INTO nodes (id, expires_at) VALUES (?, ?)')
+  const place = placeOf()
+  const pid = place === null ? null : process.pid
+  const beat = db.prepare<[string, number, string | null, number | null]>(
+    'INSERT OR REPLACE INTO nodes (id, expires_at, place, pid) VALUES (?, ?, ?, ?)',
+  )
   const leave = db.prepare<[string]>('DELETE FROM nodes WHERE id = ?')
-  const nodes = db.prepare<[number], string>('SELECT id FROM nodes WHERE expires_at > ?').pluck()
+  const nodes = db.prepare<[number], { id: string; place: string | null; pid: number | null }>(
+    'SELECT id, place, pid FROM nodes WHERE expires_at > ?',
+  )
 
   return {
     publish(topic: string, message: string): void {
@@ -38,13 +45,22 @@ export function prepareBus(db: Database.Database, now: () => number) {
     message: (id: number): string | undefined => select.get(id),
 
     beat(node: string, ttl: number): void {
-      beat.run(node, now() + ttl)
+      beat.run(node, now() + ttl, place, pid)
     },
 
     leave(node: string): void {
       leave.run(node)
     },
 
-    nodes: (): string[] => nodes.all(now()),
+    /**
+     * Without those whose process has ended, which a node that was killed does not get to say: whoever waits for it need not
+     * wait for its heartbeat to expire. A node of another place, or whose process id was given to another process since, is
+     * taken for alive until then.
+     */
+    nodes: (): string[] =>
+      nodes
+        .all(now())
+        .filter((node) => !(node.pid !== null && node.place === place && isGone(node.pid)))
+        .map(({ id }) => id),
   }
 }

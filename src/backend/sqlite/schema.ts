@@ -82,6 +82,12 @@ const MIGRATIONS = [
     expires_at INTEGER NOT NULL
   ) WITHOUT ROWID;
   `,
+
+  // Null in what an older version writes, and where it cannot be found out: then the expiry alone counts.
+  `
+  ALTER TABLE nodes ADD COLUMN place TEXT;
+  ALTER TABLE nodes ADD COLUMN pid INTEGER;
+  `,
 ]
 
 /** Brings the file to the newest version; of several processes that open it at once, one does the work. */
