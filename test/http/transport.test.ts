@@ -585,6 +585,28 @@ describe.each(DOORS)('%s', (name) => {
   })
 })
 
+test('closeSSEStream and closeStandaloneSSEStream end a connection, and the client comes back for the rest', async () => {
+  const at = await made('node', memory())
+  const get = await at.client.get()
+  await get.block()
+  const pending = at.client.open({ id: 1, method: 'hold' })
+  await at.server.received.first(({ message }) => 'id' in message && message.id === 1, 'the request')
+  at.transport.closeSSEStream(1)
+  at.transport.closeSSEStream('unknown')
+  const stream = await pending
+  const primed = await stream.block()
+  expect(await stream.events()).toEqual([])
+  await at.transport.send({ jsonrpc: '2.0', id: 1, result: { done: true } })
+  expect((await (await at.client.get(primed?.id)).events()).map(({ message }) => message)).toMatchObject([{ id: 1 }])
+  at.transport.closeStandaloneSSEStream()
+  expect(await get.events()).toEqual([])
+})
+
+test('what asks the SDK’s transport for no sessions at all is refused, not misunderstood', () => {
+  const options = { sessionIdGenerator: undefined } as unknown as SessionTransportOptions
+  expect(() => new SessionTransport(options)).toThrow(/sessionIdGenerator/)
+})
+
 test('a transport cannot be given a second session, or be started twice', async () => {
   const transport = new SessionTransport({ sessionId: 'one' })
   await transport.hydrate('one')
