@@ -13,7 +13,7 @@ function buildServer() {
     'visit',
     { description: 'Counts its calls in this session, and says which node answered' },
     async () => {
-      const visits = await currentSession().state.update('visits', (count = 0) => count + 1)
+      const visits = await currentSession().state.update('visits', (count) => Number(count ?? 0) + 1)
       return { content: [{ type: 'text', text: `visit ${visits}, node ${handler.nodeId}` }] }
     },
   )

@@ -7,7 +7,7 @@ import { sqlite } from 'mcp-roam/sqlite'
 function buildServer() {
   const server = new McpServer({ name: 'minimal', version: '1.0.0' })
   server.registerTool('visit', { description: 'Counts its calls in this session' }, async () => {
-    const visits = await currentSession().state.update('visits', (count = 0) => count + 1)
+    const visits = await currentSession().state.update('visits', (count) => Number(count ?? 0) + 1)
     return { content: [{ type: 'text', text: `visit ${visits}` }] }
   })
   return server
@@ -21,8 +21,10 @@ const handler = createSessionHandler(buildServer, {
 })
 const http = createServer(handler.node).listen(Number(process.env.PORT ?? 3000), '127.0.0.1')
 
-process.once('SIGTERM', async () => {
+async function stop() {
   await handler.drain()
   http.close()
   await handler.close()
-})
+}
+process.once('SIGTERM', stop)
+process.once('SIGINT', stop)

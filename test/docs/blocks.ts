@@ -1,0 +1,76 @@
+/** The code blocks of README.md and docs/*.md. */
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+export const ROOT = fileURLToPath(new URL('../../', import.meta.url))
+
+export interface Block {
+  /** Relative to the repository. */
+  file: string
+  /** Of the first line of code, counted from 1. */
+  line: number
+  /** What stands after the opening fence; empty if nothing does. */
+  language: string
+  code: string
+}
+
+export const PAGES: readonly string[] = [
+  'README.md',
+  ...readdirSync(join(ROOT, 'docs'))
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => `docs/${name}`),
+]
+
+export function read(file: string): string {
+  return readFileSync(join(ROOT, file), 'utf8')
+}
+
+/** Throws for a fence that is never closed. */
+export function blocksOf(file: string): Block[] {
+  const blocks: Block[] = []
+  let open: { fence: string; block: Block } | undefined
+  for (const [index, text] of read(file).split('\n').entries()) {
+    const fence = /^\s*(`{3,}|~{3,})\s*(.*)$/.exec(text)
+    if (open) {
+      if (fence && fence[1] === open.fence && fence[2] === '') {
+        blocks.push(open.block)
+        open = undefined
+      } else open.block.code += `${text}\n`
+    } else if (fence) {
+      open = { fence: fence[1] ?? '', block: { file, line: index + 2, language: fence[2] ?? '', code: '' } }
+    }
+  }
+  if (open) throw new Error(`${file}:${open.block.line}: the code block is not closed`)
+  return blocks
+}
+
+export const BLOCKS: readonly Block[] = PAGES.flatMap(blocksOf)
+
+export function inLanguage(...languages: string[]): Block[] {
+  return BLOCKS.filter(({ language }) => languages.includes(language))
+}
+
+export function title({ file, line }: Block): string {
+  return `${file}:${line}`
+}
+
+/** Cells of a Markdown table's rows, without head and rule; the table is the first one after a heading. */
+export function tableAfter(file: string, heading: string): string[][] {
+  const text = read(file)
+  const start = text.indexOf(`\n${heading}\n`)
+  if (start < 0) throw new Error(`${file} has no heading ${heading}`)
+  const lines = text.slice(start + heading.length + 2).split('\n')
+  const first = lines.findIndex((line) => line.startsWith('|'))
+  const rows: string[][] = []
+  for (const line of lines.slice(first)) {
+    if (!line.startsWith('|')) break
+    rows.push(
+      line
+        .slice(1, -1)
+        .split('|')
+        .map((cell) => cell.trim()),
+    )
+  }
+  return rows.slice(2)
+}

@@ -1,0 +1,146 @@
+/** What the documentation lists is what the sources say: answers on the wire, options, flags; and its links lead somewhere. */
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { dirname, join, normalize } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import type { HttpReply } from '../../src/http/message.js'
+import { Refusal, type RefusalName, refuse } from '../../src/http/refusal.js'
+import { PAGES, ROOT, read, tableAfter } from './blocks.js'
+
+/** What docs/contract.md calls each refusal; the compiler sees to it that none is missing. */
+const CASES: Record<RefusalName, string> = {
+  notJson: 'the body is not JSON',
+  notJsonRpc: 'the body is not a JSON-RPC message',
+  batch: "a batch, and the session's revision is not 2025-03-26",
+  initializeInBatch: '`initialize` in a batch',
+  idInUse: 'a request whose id is that of a request still running',
+  alreadyInitialized: '`initialize` on a session that is initialized',
+  acceptPost: '`POST` whose `Accept` lacks `application/json` or `text/event-stream`',
+  acceptGet: '`GET` whose `Accept` lacks `text/event-stream`',
+  contentType: '`Content-Type` is not `application/json`',
+  tooLarge: 'the body is over `maxBodySize`',
+  protocolVersion: '`MCP-Protocol-Version` unsupported',
+  noSessionId: 'no session id, and not `initialize`',
+  notInitialized: 'the transport by itself: not `initialize`, and there is no session yet',
+  sessionNotFound: "session unknown, expired, deleted, or somebody else's",
+  lastEventId: '`Last-Event-ID` malformed, of another session, or of what is no longer kept',
+  notAwaited: 'a response that nobody waits for',
+  method: 'another method',
+  origin: '`Origin` not allowed',
+  host: '`Host` not allowed',
+  unavailable: 'the backend is away',
+  unreached: 'the node that a message is for does not answer',
+  draining: 'this node is draining',
+  internal: 'your factory or a hook failed',
+}
+
+it('the table of answers on the wire is what the handler answers', () => {
+  const rows = tableAfter('docs/contract.md', '## Answers on the wire')
+  const answers = Object.entries(CASES).map(([name, text]) => [text, ...answerOf(name as RefusalName)])
+  expect(sorted(rows)).toEqual(sorted(answers))
+})
+
+/** Status, code and headers as the table writes them. */
+function answerOf(name: RefusalName): string[] {
+  const cells: string[] = []
+  const reply: HttpReply = {
+    send(status, headers, body) {
+      const { error } = JSON.parse(body ?? '') as { error: { code: number } }
+      const notable = Object.entries(headers).filter(([header]) => header !== 'content-type')
+      const shown = notable.map(
+        ([header, value]) => `\`${header.replace(/\b[a-z]/g, (c) => c.toUpperCase())}: ${value}\``,
+      )
+      cells.push(String(status), String(error.code), shown.join(', '))
+    },
+    stream() {
+      throw new Error('a refusal is no stream')
+    },
+    onclose() {},
+  }
+  refuse(reply, new Refusal(name), 1)
+  return cells
+}
+
+function sorted(rows: string[][]): string[][] {
+  return [...rows].sort(([a = ''], [b = '']) => (a < b ? -1 : 1))
+}
+
+describe('options', () => {
+  const documented = tableAfter('README.md', '## Options').map(
+    ([name = '', value = '']) => [name.slice(1, -1), value] as const,
+  )
+  const options = [
+    ...membersOf('src/options.ts', 'SessionOptions'),
+    ...membersOf('src/options.ts', 'SessionHandlerOptions'),
+    ...membersOf('src/options.ts', 'WireOptions'),
+    ...membersOf('src/options.ts', 'SessionHooks'),
+    ...membersOf('src/http/guard.ts', 'GuardOptions'),
+  ]
+
+  it('the README lists each option of the handler', () => {
+    expect(documented.map(([name]) => name).sort()).toEqual(options.map(({ name }) => name).sort())
+  })
+
+  it('their defaults are those of the docstrings', () => {
+    for (const { name, docs } of options) {
+      const number = /Default (\d[\d,]*(?: (?:MiB|days|minutes))?)/.exec(docs)?.[1]
+      if (number !== undefined)
+        expect([name, number]).toEqual(documented.find(([documentedName]) => documentedName === name))
+    }
+  })
+
+  it.each([
+    ['SQLite', 'src/backend/sqlite.ts', ['SqliteOptions'], ['now']],
+    ['Redis and Valkey', 'src/backend/redis.ts', ['RedisSettings'], []],
+    ['PostgreSQL', 'src/backend/postgres.ts', ['PostgresSettings'], []],
+    ['Memory', 'src/backend/memory.ts', ['MemoryOptions'], ['now', 'retention']],
+  ])('the page on backends lists each option of %s', (heading, file, interfaces, left) => {
+    const names = interfaces.flatMap((name) => membersOf(file, name).map((member) => member.name))
+    const page = read('docs/backends.md')
+    const section = page.slice(page.indexOf(`\n## ${heading}\n`)).split(/\n## /)[1] ?? ''
+    const listed = [...section.matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name)
+    for (const name of names.filter((name) => !left.includes(name))) expect(listed).toContain(name)
+  })
+
+  it('the README lists each flag of serve', () => {
+    const help = spawnSync(process.execPath, [join(ROOT, 'dist/cli/main.js'), 'serve', '--help'], { encoding: 'utf8' })
+    const flags = [...help.stdout.matchAll(/^ {2}(--[\w-]+ <[^>]+>)/gm)].map(([, flag]) => `\`${flag}\``)
+    expect(flags.length).toBeGreaterThan(3)
+    expect(tableAfter('README.md', '## Any stdio server').map(([flag]) => flag)).toEqual(flags)
+  })
+})
+
+/** Members of an interface, with the comment before each. */
+function membersOf(file: string, name: string): { name: string; docs: string }[] {
+  const body = new RegExp(`^export interface ${name}\\b[^{]*\\{\\n([\\s\\S]*?)^\\}`, 'm').exec(read(file))?.[1]
+  if (body === undefined) throw new Error(`${file} has no interface ${name}`)
+  return [...body.matchAll(/((?: {2}\/\*\*[\s\S]*?\*\/\n)?) {2}(?:readonly )?(\w+)\??[:(]/g)].map(
+    ([, docs = '', member = '']) => ({
+      name: member,
+      docs: docs.replace(/\n\s*\* ?/g, ' '),
+    }),
+  )
+}
+
+describe('links', () => {
+  const links = PAGES.flatMap((page) =>
+    [...read(page).matchAll(/\]\(([^)]+)\)/g)].map(([, target = '']) => ({ page, target })),
+  )
+
+  it.each(links)('$page: $target', ({ page, target }) => {
+    const [path = '', anchor] = target.split('#')
+    const file = path === '' ? page : normalize(join(dirname(page), path))
+    expect(existsSync(join(ROOT, file))).toBe(true)
+    if (anchor !== undefined) expect(anchorsOf(file)).toContain(anchor)
+  })
+})
+
+/** As GitHub makes them of headings. */
+function anchorsOf(file: string): string[] {
+  return [...read(file).matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\w\- ]/g, '')
+      .replaceAll(' ', '-'),
+  )
+}
