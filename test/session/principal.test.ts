@@ -63,6 +63,7 @@ const STRANGERS: [what: string, owner: AuthInfo | undefined, stranger: AuthInfo 
   ['somebody, of a session that is nobody’s', undefined, alice],
   ['a client whose id looks like subject and client', alice, authOf('alice@app')],
   ['a client whose id is the empty string, of a session that is nobody’s', undefined, authOf('')],
+  ['a subject that ends where a client begins', authOf('b@c', 'a'), authOf('c', 'a@b')],
   ['a subject that is undefined in words', authOf('app'), authOf('app', 'undefined')],
 ]
 
