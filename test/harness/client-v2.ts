@@ -16,9 +16,14 @@ export async function connectV2(parts: ClientParts): Promise<ClientCalls> {
   )
   const { sampling, elicitation, roots } = handlers
   if (sampling) {
-    client.setRequestHandler('sampling/createMessage', async ({ params }) => {
+    client.setRequestHandler('sampling/createMessage', async ({ params }, { mcpReq }) => {
       const [block] = [params.messages[0]?.content].flat()
-      const text = await sampling(block?.type === 'text' ? block.text : '')
+      const progressToken = params._meta?.progressToken
+      const report = async (progress: number) => {
+        if (progressToken === undefined) return
+        await mcpReq.notify({ method: 'notifications/progress', params: { progressToken, progress } })
+      }
+      const text = await sampling(block?.type === 'text' ? block.text : '', report)
       return { role: 'assistant', content: { type: 'text', text }, model: 'test-model' }
     })
   }

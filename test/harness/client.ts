@@ -3,7 +3,7 @@ import { connectV1 } from './client-v1.js'
 import { connectV2 } from './client-v2.js'
 import { Recorder } from './recorder.js'
 import type { Sdk } from './server.js'
-import { Wire } from './wire.js'
+import { type Route, Wire } from './wire.js'
 
 export interface Notification {
   method: string
@@ -12,10 +12,13 @@ export interface Notification {
 
 /** How the client answers what a server asks; what is left out is a capability that it does not have. */
 export interface ClientHandlers {
-  sampling?(prompt: string): string | Promise<string>
+  sampling?(prompt: string, report: ReportProgress): string | Promise<string>
   elicitation?(message: string): Elicited | Promise<Elicited>
   roots?(): { uri: string; name?: string }[]
 }
+
+/** Tells the server how its request comes along; does nothing if the server did not ask for it. */
+export type ReportProgress = (progress: number) => Promise<void>
 
 export interface Elicited {
   action: 'accept' | 'decline' | 'cancel'
@@ -26,6 +29,8 @@ export interface ClientOptions {
   handlers?: ClientHandlers
   /** Sent as bearer token with each request. */
   token?: string
+  /** Which node behind a proxy each request goes to; may be changed through the client's `wire`. */
+  route?: Route
 }
 
 /** What the connecting functions of the two lines work with. */
@@ -91,7 +96,7 @@ export const RECONNECTION = {
 
 /** A connected client with its standalone stream open. Whoever connects one closes it. */
 export async function connectClient(sdk: Sdk, url: string, options: ClientOptions = {}): Promise<TestClient> {
-  const wire = new Wire()
+  const wire = new Wire(options.route)
   const notifications = new Recorder<Notification>()
   const calls = await (sdk === 'v1' ? connectV1 : connectV2)({
     name: `client-${sdk}`,

@@ -1,7 +1,12 @@
-/** A load balancer that knows nothing of sessions: each request goes to the next target, whatever came before. */
+/**
+ * A load balancer that knows nothing of sessions: each request goes to the next target, whatever came before. Only a request
+ * whose header {@link NODE_HEADER} names a target by its index goes there, so that a test can say which way it takes.
+ */
 import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { finished } from 'node:stream/promises'
+
+export const NODE_HEADER = 'x-test-node'
 
 export interface ProxyOptions {
   /** Requests served at a time; one more is answered 503. Default 1,000. */
@@ -62,7 +67,8 @@ export class TestProxy {
   }
 
   async #pass(req: IncomingMessage, res: ServerResponse): Promise<void> {
-    const target = this.targets[this.#turn++ % this.targets.length]
+    const named = req.headers[NODE_HEADER]
+    const target = this.targets[named === undefined ? this.#turn++ % this.targets.length : Number(named)]
     if (target === undefined || this.#running.size >= this.#options.maxRequests) {
       res.writeHead(503).end()
       return

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
+import type { NodeStatus } from '../../src/handler.js'
 import type { SessionHandlerOptions } from '../../src/options.js'
 import type { Ready, Stats } from '../fixtures/serve.js'
 import { fixtureProgram } from './program.js'
@@ -13,8 +14,10 @@ export const SDKS: readonly Sdk[] = ['v1', 'v2']
 
 export interface ServerOptions {
   sdk: Sdk
-  /** `memory` (default), `sqlite:<file>`, `redis://…` or `postgres://…`. */
+  /** `memory` (default), `sqlite:<file>`, `redis://…`, `redis-cluster:<host>:<port>,…` or `postgres://…`. */
   backend?: string
+  /** Prefix of the keys in Redis, schema in PostgreSQL. */
+  namespace?: string
   /** Default: any free one; a restart uses the same again. */
   port?: number
   /** Evict every instance after every exchange. */
@@ -42,9 +45,10 @@ export class TestServer {
 
   /** Resolves when it serves. */
   async start(): Promise<void> {
-    const { sdk, backend = 'memory', amnesia = false, options = {} } = this.options
+    const { sdk, backend = 'memory', namespace, amnesia = false, options = {} } = this.options
     const port = this.url === '' ? (this.options.port ?? 0) : new URL(this.url).port
     const args = ['--sdk', sdk, '--backend', backend, '--port', String(port), '--options', JSON.stringify(options)]
+    if (namespace !== undefined) args.push('--namespace', namespace)
     if (amnesia) args.push('--amnesia')
     // The tether is the child's stdin: it closes with this process, whatever ends it.
     const child = spawn(process.execPath, [await fixtureProgram(), '--tether', ...args])
@@ -73,7 +77,35 @@ export class TestServer {
 
   /** The host program says that a resource was updated. */
   async notify(uri: string): Promise<void> {
-    await fetch(new URL(`/notify?uri=${encodeURIComponent(uri)}`, this.url), { method: 'POST' })
+    await this.#tell(`/notify?uri=${encodeURIComponent(uri)}`)
+  }
+
+  /** The host program says that a list has changed. */
+  async notifyList(list: 'tools' | 'prompts' | 'resources'): Promise<void> {
+    await this.#tell(`/notify?list=${list}`)
+  }
+
+  async status(): Promise<NodeStatus> {
+    return (await (await fetch(new URL('/status', this.url))).json()) as NodeStatus
+  }
+
+  /** Whether every message that it has for other nodes gets lost from now on. */
+  async loseMessages(lose: boolean): Promise<void> {
+    await this.#tell(`/bus?lose=${lose ? 'yes' : 'no'}`)
+  }
+
+  /** Whether restores wait from now on; each says `restore held`. */
+  async holdRestores(hold: boolean): Promise<void> {
+    await this.#tell(`/restores?hold=${hold ? 'yes' : 'no'}`)
+  }
+
+  /** Freezes it: connections stay open, nothing answers. */
+  pause(): void {
+    this.#child?.kill('SIGSTOP')
+  }
+
+  resume(): void {
+    this.#child?.kill('SIGCONT')
   }
 
   /** SIGKILL; resolves when it is dead. */
@@ -94,6 +126,11 @@ export class TestServer {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill()
+  }
+
+  async #tell(path: string): Promise<void> {
+    const response = await fetch(new URL(path, this.url), { method: 'POST' })
+    if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`)
   }
 
   async #end(signal: NodeJS.Signals): Promise<void> {

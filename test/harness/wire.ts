@@ -1,4 +1,5 @@
 /** What a client really sends and gets. */
+import { NODE_HEADER } from './proxy.js'
 import { Recorder } from './recorder.js'
 
 /** One HTTP request, and how it was answered. */
@@ -9,6 +10,8 @@ export interface Exchange {
   body: unknown
   sessionId: string | undefined
   lastEventId: string | undefined
+  /** The proxy's target that it was sent to by name. */
+  node?: number | undefined
   /** Undefined while there is no answer, and for good if there never was one. */
   status?: number
   contentType?: string | null
@@ -17,8 +20,18 @@ export interface Exchange {
   error?: unknown
 }
 
+/** Says which of the proxy's targets a request goes to; undefined: whichever's turn it is. */
+export type Route = (exchange: Exchange) => number | undefined
+
 /** A `fetch` that keeps a log. */
 export class Wire {
+  /** May be changed at any time. */
+  route: Route | undefined
+
+  constructor(route?: Route) {
+    this.route = route
+  }
+
   /** In the order of sending. */
   readonly sent = new Recorder<Exchange>()
   /** In the order in which the answers' headers came. */
@@ -37,9 +50,11 @@ export class Wire {
       sessionId: headers.get('mcp-session-id') ?? undefined,
       lastEventId: headers.get('last-event-id') ?? undefined,
     }
+    exchange.node = this.route?.(exchange)
+    if (exchange.node !== undefined) headers.set(NODE_HEADER, String(exchange.node))
     this.sent.add(exchange)
     try {
-      const response = await fetch(url, init)
+      const response = await fetch(url, { ...init, headers })
       exchange.status = response.status
       exchange.contentType = response.headers.get('content-type')
       exchange.answeredSessionId = response.headers.get('mcp-session-id')
