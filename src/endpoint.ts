@@ -31,6 +31,8 @@ export interface OnlySession {
   id(): string | undefined
   /** Takes the place of the one session; false: it is taken. */
   claim(): boolean
+  /** Nothing came of the claim. */
+  release(): void
 }
 
 /** One HTTP request on its way. */
@@ -121,10 +123,13 @@ export class Endpoint {
   }
 
   async #initialize(message: JSONRPCRequest, { request, reply }: Visit, owner: Principal): Promise<void> {
-    if (this.only && !this.only.claim()) throw new Refusal('alreadyInitialized')
     const stale = request.header('mcp-session-id')
     if (stale && (await this.core.sessions.owns(stale, owner))) throw new Refusal('alreadyInitialized')
-    const { response, live } = await this.core.sessions.create(message, request, owner)
+    if (this.only && !this.only.claim()) throw new Refusal('alreadyInitialized')
+    const { response, live } = await this.core.sessions.create(message, request, owner).catch((error) => {
+      this.only?.release()
+      throw error
+    })
     const text = JSON.stringify({ ...response, id: message.id })
     const session = live && { 'mcp-session-id': live.id }
     if (this.#sse) {

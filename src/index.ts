@@ -14,6 +14,7 @@ export type {
   StreamSlice,
 } from './backend/backend.js'
 export { DEFAULT_RETENTION, TOMBSTONE_TTL } from './backend/backend.js'
+export { type EventStore, toEventStore } from './event-store.js'
 export {
   createSessionHandler,
   type DrainOptions,

@@ -87,6 +87,10 @@ export class SessionTransport implements Transport {
         this.#claimed = true
         return true
       },
+      // once it was connected to a session, the server is no more to be had for another one
+      release: () => {
+        this.#claimed = this.#inner !== undefined
+      },
     })
   }
 
@@ -184,7 +188,13 @@ export class SessionTransport implements Transport {
     const refused = await this.#endpoint.serve(request, reply)
     // There will never be anything to serve: whoever keeps this transport learns by its onclose.
     const own = request.header('mcp-session-id') === this.#sessionId
-    if (refused === 'sessionNotFound' && own && !this.#inner) await this.close()
+    if (refused === 'sessionNotFound' && own && !this.#inner && !(await this.#exists())) await this.close()
+  }
+
+  /** Told apart from a session that is somebody else's. */
+  async #exists(): Promise<boolean> {
+    const id = this.#sessionId
+    return id !== undefined && (await this.#core.backend.sessions.load(id).catch(() => true)) !== undefined
   }
 
   /** What goes wrong here is answered to each request, by the wire table. */

@@ -75,7 +75,7 @@ export interface SessionStore {
    * False: there was none (the tombstone is set all the same).
    */
   delete(id: string): Promise<boolean>
-  /** All records that are there, in no particular order. One that comes or goes meanwhile may be missed or seen. */
+  /** All records that are there, in no particular order. One that comes or goes meanwhile may be missed, or seen twice. */
   list(): AsyncIterable<SessionRecord>
 
   /** One value of a session's state. Leave out both methods, and `currentSession().state` says that the store has none. */
@@ -110,8 +110,8 @@ export interface EventLog {
   open(session: string, stream: string, init: StreamInit): Promise<boolean>
   /**
    * Appends all events of the batch or none, and resolves when they would survive this process: the position of the last
-   * one (of the stream, for an empty batch, which only keeps the stream from expiring). A batch id that the stream has
-   * already seen among its recent ones changes nothing and resolves like the first time, so that a batch whose outcome was
+   * one (of the stream, for an empty batch, which only keeps the stream from expiring). A batch id that is among the
+   * stream's last {@link RECENT_BATCHES} changes nothing and resolves like the first time, so that a batch whose outcome was
    * lost can be sent again.
    * Undefined: refused, because there is no such stream, or it has ended, or `batch.writer` is not its writer.
    */
@@ -120,9 +120,9 @@ export interface EventLog {
   read(session: string, stream: string, after: number, limit: number): Promise<StreamSlice | undefined>
   /** Records who follows the stream now; resolves with how it stood before. Undefined: no such stream. */
   attach(session: string, stream: string, reader: string): Promise<StreamInfo | undefined>
-  /** Makes `writer` the writer of an unfinished stream whose writer is `from`. Of several that try, one gets true. */
+  /** Makes `writer` the writer of an unfinished stream whose writer is `from`. Of several that try with names of their own, one gets true. */
   claim(session: string, stream: string, writer: string, from: string): Promise<boolean>
-  /** Removes all streams of a session; until {@link TOMBSTONE_TTL} has passed, `open` refuses it. */
+  /** Removes all streams of a session; until {@link TOMBSTONE_TTL} has passed, `open` refuses it. Called after the store's `delete`. */
   delete(session: string): Promise<void>
 }
 
@@ -186,6 +186,12 @@ export interface MessageBus {
   /** The nodes alive. */
   nodes(): Promise<string[]>
 }
+
+/**
+ * How many batches of a stream are known again at least. A stream without a writer is written by several nodes at once:
+ * this is how many batches the others may get in while one of them waits to send a batch again.
+ */
+export const RECENT_BATCHES = 1000
 
 /** How long a deleted session's id stays refused. */
 export const TOMBSTONE_TTL = 10 * 60_000

@@ -1,5 +1,5 @@
 /** A backend whose every answer comes within a time limit, or is an {@link Unavailable}. */
-import type { Backend, EventLog, MessageBus, SessionStore } from './backend.js'
+import type { Backend, EventLog, MessageBus, SessionRecord, SessionStore } from './backend.js'
 import { memory } from './memory.js'
 
 /** The backend failed or took too long; what happened is the cause, and never reaches a client. */
@@ -54,7 +54,7 @@ export function bounded(given: Backend | undefined, timeout: number, onerror: (e
     shared: given?.bus !== undefined,
     sessions: {
       create: (record, ttl) => call('create', () => sessions.create(record, ttl)),
-      load: (id) => call('load', () => sessions.load(id)),
+      load: (id) => call('load', async () => readable(await sessions.load(id))),
       update: (record, ttl) => call('update', () => sessions.update(record, ttl)),
       touch: (id, ttl) => call('touch', () => sessions.touch(id, ttl)),
       delete: (id) => call('delete', () => sessions.delete(id)),
@@ -85,4 +85,11 @@ export function bounded(given: Backend | undefined, timeout: number, onerror: (e
     },
     close: async () => backend.close?.(),
   }
+}
+
+/** A record that a later version of this library wrote is there, and is nothing that this one may serve. */
+function readable(record: SessionRecord | undefined): SessionRecord | undefined {
+  if (record && record.version !== 1)
+    throw new Error(`the record is of version ${record.version}, which is not known here`)
+  return record
 }

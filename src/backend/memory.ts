@@ -4,6 +4,7 @@ import {
   DEFAULT_RETENTION,
   type EventLog,
   type MessageBus,
+  RECENT_BATCHES,
   type Retention,
   type SessionRecord,
   type SessionStore,
@@ -160,9 +161,6 @@ function memorySessions(now: Clock, tombstones: ExpiringMap<true>): Required<Ses
 function parse(stored: StoredSession | undefined): SessionRecord | undefined {
   return stored && JSON.parse(stored.record)
 }
-
-/** Batch ids remembered of one stream: as many batches of others may come between a batch and its repetition. */
-const RECENT_BATCHES = 1000
 
 interface StoredStream extends StreamInfo {
   /** From position `first` on. */

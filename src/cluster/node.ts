@@ -1,6 +1,7 @@
 /** This process among the others: its id, its heartbeat, and what nodes tell and ask each other about the sessions they share. */
 import { randomBytes } from 'node:crypto'
 import type { MessageBus } from '../backend/backend.js'
+import { monotonic } from '../clock.js'
 import type { JSONRPCMessage } from '../jsonrpc.js'
 
 /** Told to whoever follows a session's streams: events were appended. It may be lost: the log has it all. */
@@ -42,6 +43,8 @@ export type AskListener = (session: string, ask: Ask) => Promise<Used>
 export interface AskOptions {
   /** In ms. */
   timeout?: number
+  /** Wait until it is certain that the node has heard, or is gone. */
+  patient?: boolean
   /** Who asks, and does not want to be asked. */
   except?: AskListener
 }
@@ -56,10 +59,12 @@ const HEARTBEAT_INTERVAL = 1000
 /** A node that was silent for this long is taken for dead, by the others and by itself. */
 export const HEARTBEAT_TTL = 5000
 const ASK_TIMEOUT = 2000
+/** How often a question is repeated, and whether the node is still alive is looked up. */
+const ASK_INTERVAL = 500
 /** How long one that did not answer the last time may take. */
 const SUSPECT_TIMEOUT = 100
 /** How long an answer is remembered, in case that the question comes again because the answer was lost. */
-const ANSWER_MEMORY = 2 * ASK_TIMEOUT
+const ANSWER_MEMORY = HEARTBEAT_TTL + 2 * ASK_TIMEOUT
 
 type Envelope =
   | { to: 'ask'; id: string; from: string; session: string; ask: Ask }
@@ -73,8 +78,8 @@ interface Membership {
 export class ClusterNode {
   /** New at every start. */
   readonly id = randomBytes(6).toString('base64url')
-  /** When the others may last have taken this node for dead, so that it must not trust what it was not told, in ms since the epoch. */
-  distrustedAt = 0
+  /** When the others may last have taken this node for dead, so that it must not trust what it was not told, by the monotonic clock. */
+  distrustedAt = Number.NEGATIVE_INFINITY
   #listeners = new Set<AskListener>()
   #joined = new Map<string, Membership>()
   #waiting = new Map<string, (used: Used) => void>()
@@ -84,7 +89,7 @@ export class ClusterNode {
   #asks = 0
   #ready: Promise<void> | undefined
   #unsubscribe: (() => Promise<void>) | undefined
-  #beatAt = 0
+  #beatAt: number | undefined
   #heart: NodeJS.Timeout | undefined
   #closed = false
 
@@ -118,7 +123,7 @@ export class ClusterNode {
 
   /** Asks one node, until it answers or `timeout` ms have passed. */
   async ask(node: string, session: string, ask: Ask, options: AskOptions = {}): Promise<Answer> {
-    const { timeout = ASK_TIMEOUT, except } = options
+    const { timeout = ASK_TIMEOUT, patient = false, except } = options
     if (node === this.id) return await this.#askHere(session, ask, except)
     if (!this.shared) return { outcome: 'gone' }
     await this.ready()
@@ -132,8 +137,13 @@ export class ClusterNode {
         this.#waiting.set(id, resolve)
         const send = () => this.bus.publish(topic, question)
         send().catch(reject)
-        repeat = setInterval(() => send().catch(() => {}), ASK_TIMEOUT / 4)
-        timer = setTimeout(() => resolve(undefined), this.#suspects.has(node) ? SUSPECT_TIMEOUT : timeout)
+        repeat = setInterval(async () => {
+          const others = await this.others().catch(() => [node])
+          if (others.includes(node)) send().catch(() => {})
+          else resolve(undefined)
+        }, ASK_INTERVAL)
+        const limit = patient ? HEARTBEAT_TTL + ASK_TIMEOUT : this.#suspects.has(node) ? SUSPECT_TIMEOUT : timeout
+        timer = setTimeout(() => resolve(undefined), limit)
       })
       if (answer) {
         this.#suspects.delete(node)
@@ -211,9 +221,10 @@ export class ClusterNode {
   }
 
   async #beat(): Promise<void> {
-    const before = Date.now()
+    const before = monotonic()
     await this.bus.beat(this.id, HEARTBEAT_TTL)
-    if (this.#beatAt > 0 && Date.now() - this.#beatAt > HEARTBEAT_TTL) this.distrustedAt = Date.now()
+    const silence = monotonic() - (this.#beatAt ?? before)
+    if (silence > HEARTBEAT_TTL) this.distrustedAt = monotonic()
     this.#beatAt = before
   }
 

@@ -111,7 +111,7 @@ export class NodeHttpReply implements HttpReply {
   send(status: number, headers: ReplyHeaders, body?: string): void {
     const { res } = this
     if (res.headersSent) return
-    if (body !== undefined) headers['content-length'] = String(Buffer.byteLength(body))
+    if (status !== 204) headers['content-length'] = String(Buffer.byteLength(body ?? ''))
     res.writeHead(status, headers)
     res.end(body)
   }

@@ -19,6 +19,7 @@ const TABLE = {
   sessionNotFound: [404, -32001, 'Session not found'],
   lastEventId: [400, -32000, 'Bad Request: no stream of this session goes on from this Last-Event-ID'],
   notAwaited: [400, -32000, 'Bad Request: nothing waits for this response'],
+  tooManySubscriptions: [400, -32600, 'Invalid Request: the session has too many subscriptions'],
   method: [405, -32000, 'Method Not Allowed'],
   origin: [403, -32000, 'Forbidden: the Origin header is not allowed'],
   host: [403, -32000, 'Forbidden: the Host header is not allowed'],

@@ -1,5 +1,6 @@
 /** How a live session comes to be: by a client's `initialize`, or by a restore. What fails leaves nothing half-made. */
 import type { Journal, SessionRecord } from '../backend/backend.js'
+import { monotonic } from '../clock.js'
 import type { HttpRequest } from '../http/message.js'
 import { Refusal } from '../http/refusal.js'
 import { isSessionId } from '../http/rules.js'
@@ -64,10 +65,11 @@ export async function initialize(
     stored = true
     if (!(await host.store.create(record, host.ttlOf(record)))) {
       stored = false
-      throw new Error('sessionIdGenerator returned an id that was used before')
+      host.onerror(new Error('sessionIdGenerator returned an id that was used before'))
+      throw new Refusal('unavailable')
     }
     live.recorded(record)
-    live.touchedAt = Date.now()
+    live.touchedAt = monotonic()
     await hooks.onSessionInitialized?.(view, context)
     return { response, live }
   } catch (error) {
@@ -95,7 +97,7 @@ export async function restore(
     // From here on a change made elsewhere is told; one made since the record was loaded is seen by loading it again.
     const record = await host.store.load(id)
     if (!record) throw new Refusal('sessionNotFound')
-    live.checkedAt = Date.now()
+    live.checkedAt = monotonic()
     live.recorded(record)
     check(live, birth)
     await live.connect(await factory({ session: view, restored: true, ...context }))

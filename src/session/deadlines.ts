@@ -2,6 +2,8 @@
  * One timer for many deadlines that are all equally far away. A timer for each short call would cost more than the rest of
  * what is done here for it, and hardly any of them ever fires.
  */
+import { monotonic } from '../clock.js'
+
 export interface Deadline {
   /** Called when the time is up; not if `settled` by then. */
   expire(): void
@@ -26,12 +28,12 @@ export class Deadlines {
   add(deadline: Deadline): void {
     if (this.after > NEVER) return
     this.#trim()
-    this.#queue.push({ at: Date.now() + this.after, deadline })
+    this.#queue.push({ at: monotonic() + this.after, deadline })
     this.#timer ??= this.#wait(this.after)
   }
 
   #fire(): void {
-    const now = Date.now()
+    const now = monotonic()
     for (;;) {
       this.#trim()
       const next = this.#queue[this.#head]

@@ -118,8 +118,10 @@ export class Exchange implements Deadline {
     if (this.#done) return
     this.#done = true
     const { reply, streams, owner } = this.#options
-    if (this.#stream) streams.disconnect(owner.id, this.#stream.id)
-    else if (reply) refuse(reply, new Refusal('sessionNotFound'), this.#requests[0]?.id, owner.id)
+    if (this.#stream) {
+      this.#stream.writer.end()
+      streams.disconnect(owner.id, this.#stream.id)
+    } else if (reply) refuse(reply, new Refusal('sessionNotFound'), this.#requests[0]?.id, owner.id)
   }
 
   /** A request could not be completed for a reason of the wire table. */

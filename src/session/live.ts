@@ -1,6 +1,7 @@
 /** A live session: one server instance for a session on this node, and the transport that the instance sees. */
 import type { Journal, SessionRecord, SessionStore } from '../backend/backend.js'
-import type { Answer, Ask, ClusterNode } from '../cluster/node.js'
+import { monotonic } from '../clock.js'
+import type { Answer, Ask, AskOptions, ClusterNode } from '../cluster/node.js'
 import type { HttpReply, HttpRequest } from '../http/message.js'
 import { Refusal } from '../http/refusal.js'
 import { PRIMING_PROTOCOL_VERSION } from '../http/rules.js'
@@ -34,7 +35,7 @@ const REPLAY_TIMEOUT = 60_000
 export interface LiveSessionHost {
   readonly node: ClusterNode
   /** Asks whoever else may have the session at hand. */
-  askOthers(session: string, ask: Ask, timeout?: number): Promise<Answer[]>
+  askOthers(session: string, ask: Ask, options?: Pick<AskOptions, 'timeout' | 'patient'>): Promise<Answer[]>
   readonly streams: Streams
   readonly store: SessionStore
   readonly responseMode: ResponseMode
@@ -59,12 +60,12 @@ export class LiveSession implements Transport {
   onmessage?: ((message: JSONRPCMessage, extra?: MessageExtra) => void) | undefined
   readonly sessionId: string
 
-  /** When something last happened here, in ms since the epoch. */
-  usedAt = Date.now()
+  /** When something last happened here, by the monotonic clock. */
+  usedAt = monotonic()
   /** When the record was last seen in the store. */
-  checkedAt = Date.now()
-  /** When the expiry of the record was last refreshed; 0: not yet by this node. */
-  touchedAt = 0
+  checkedAt = monotonic()
+  /** When this node last refreshed the expiry of the record. */
+  touchedAt = Number.NEGATIVE_INFINITY
   /** How the session's streams know it. */
   owner: StreamOwner
 
@@ -173,7 +174,7 @@ export class LiveSession implements Transport {
 
   /** Takes a POST of one request. */
   receiveRequest(message: JSONRPCRequest, request: HttpRequest, reply: HttpReply): void {
-    this.usedAt = Date.now()
+    this.usedAt = monotonic()
     if (this.#exchanges.has(message.id)) throw new Refusal('idInUse')
     this.#run(message, request, this.#exchange([message], { batch: false, reply }))
   }
@@ -227,7 +228,7 @@ export class LiveSession implements Transport {
 
   /** The record as the store has it now. */
   async adopt(stored: SessionRecord): Promise<void> {
-    this.checkedAt = Date.now()
+    this.checkedAt = monotonic()
     await this.#recorder?.adopt(stored)
   }
 
@@ -419,7 +420,7 @@ export class LiveSession implements Transport {
 
   /** What any live session may have a use for. */
   async #tellOthers(ask: Ask): Promise<void> {
-    const answers = await this.host.askOthers(this.id, ask)
+    const answers = await this.host.askOthers(this.id, ask, { patient: true })
     if (answers.some(({ outcome }) => outcome === 'unreached')) throw new Refusal('unreached')
   }
 
@@ -468,7 +469,7 @@ export class LiveSession implements Transport {
   }
 
   #rest(): void {
-    this.usedAt = Date.now()
+    this.usedAt = monotonic()
     if (!this.#closed) this.host.onrest(this)
   }
 }

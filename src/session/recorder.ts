@@ -1,5 +1,5 @@
 /** The record of a live session: what is changed here is stored before it counts, what was changed elsewhere is adopted. */
-import type { SessionRecord } from '../backend/backend.js'
+import type { Journal, SessionRecord } from '../backend/backend.js'
 import { Refusal } from '../http/refusal.js'
 import { isRequest, type JSONRPCNotification, type JSONRPCRequest } from '../jsonrpc.js'
 import { journalled, replay } from './journal.js'
@@ -7,6 +7,9 @@ import type { LiveSessionHost } from './live.js'
 
 /** How long an answer waits for other nodes' instances to follow a change, in ms; they find out by themselves later. */
 const FOLLOW_TIMEOUT = 250
+
+/** Characters that the URIs of all subscriptions may have: the record is written as a whole with each of them. */
+const MAX_SUBSCRIPTIONS = 256 * 1024
 
 /** Tells the instance something, again or for the first time. */
 export type Teach = (message: Pick<JSONRPCRequest, 'method' | 'params'>) => Promise<void>
@@ -35,11 +38,12 @@ export class Recorder {
       for (;;) {
         const journal = journalled(this.#record.journal, message)
         if (journal === this.#record.journal) break
+        if (sizeOf(journal) > MAX_SUBSCRIPTIONS) throw new Refusal('tooManySubscriptions')
         const updated = { ...this.#record, revision: this.#record.revision + 1, journal }
         if (await store.update(updated, ttlOf(updated))) {
           this.#record = updated
           const change = { kind: 'updated', revision: updated.revision } as const
-          await askOthers(updated.id, change, FOLLOW_TIMEOUT).catch(() => {})
+          await askOthers(updated.id, change, { timeout: FOLLOW_TIMEOUT }).catch(() => {})
           break
         }
         const stored = await store.load(this.#record.id)
@@ -69,4 +73,8 @@ export class Recorder {
     this.#turn = turn.catch(() => {})
     return turn
   }
+}
+
+function sizeOf(journal: Journal): number {
+  return journal.subscriptions.reduce((size, uri) => size + uri.length, 0)
 }

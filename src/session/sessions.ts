@@ -2,7 +2,8 @@
 import { randomUUID } from 'node:crypto'
 import type { SessionRecord } from '../backend/backend.js'
 import type { BoundedBackend } from '../backend/bounded.js'
-import type { Answer, Ask, AskListener, ClusterNode, Used } from '../cluster/node.js'
+import { monotonic } from '../clock.js'
+import type { Answer, Ask, AskListener, AskOptions, ClusterNode, Used } from '../cluster/node.js'
 import type { HttpRequest } from '../http/message.js'
 import { Refusal } from '../http/refusal.js'
 import { isSessionId } from '../http/rules.js'
@@ -80,7 +81,7 @@ export class Sessions {
     const { hooks, onerror, responseMode, upgradeAfter, mayRepeat } = options
     const host: Midwife['host'] = {
       node,
-      askOthers: (id, ask, timeout) => this.askOthers(id, ask, timeout),
+      askOthers: (id, ask, options) => this.askOthers(id, ask, options),
       streams,
       store: backend.sessions,
       responseMode,
@@ -185,14 +186,14 @@ export class Sessions {
   }
 
   /** Asks whoever else may have the session at hand. */
-  askOthers(id: string, ask: Ask, timeout?: number): Promise<Answer[]> {
-    return this.node.askOthers(id, ask, { except: this.#listener, ...(timeout !== undefined && { timeout }) })
+  askOthers(id: string, ask: Ask, options?: AskOptions): Promise<Answer[]> {
+    return this.node.askOthers(id, ask, { ...options, except: this.#listener })
   }
 
   /** Resolves when no request is running, or after `timeout` ms. */
   async settled(timeout: number): Promise<void> {
-    const deadline = Date.now() + timeout
-    while (Date.now() < deadline && this.#live().some((live) => live.busy)) {
+    const deadline = monotonic() + timeout
+    while (monotonic() < deadline && this.#live().some((live) => live.busy)) {
       await new Promise((resolve) => setTimeout(resolve, 20))
     }
     await Promise.all([this.streams.flushed(), ...this.#live().map((live) => live.flushed())])
@@ -291,7 +292,7 @@ export class Sessions {
 
   /** Whether what is known of a live session should (`old`) or must (`too old`) be compared with the store. */
   #doubt(live: LiveSession): 'old' | 'too old' | undefined {
-    const age = Date.now() - live.checkedAt
+    const age = monotonic() - live.checkedAt
     const distrusted = live.checkedAt <= this.node.distrustedAt
     if (age <= CHECK_INTERVAL && !distrusted) return undefined
     return age > MAX_STALENESS || distrusted ? 'too old' : 'old'
@@ -314,12 +315,12 @@ export class Sessions {
   }
 
   #isTouchDue(touchedAt: number): boolean {
-    return Date.now() - touchedAt > Math.min(this.options.idleTtl / 10, MAX_TOUCH_INTERVAL)
+    return monotonic() - touchedAt > Math.min(this.options.idleTtl / 10, MAX_TOUCH_INTERVAL)
   }
 
   async #touch(live: LiveSession): Promise<void> {
     if (!live.record) return
-    if (await this.backend.sessions.touch(live.id, this.#ttlOf(live.record))) live.touchedAt = Date.now()
+    if (await this.backend.sessions.touch(live.id, this.#ttlOf(live.record))) live.touchedAt = monotonic()
   }
 
   /** Ends whatever of a session is on this node. */
@@ -369,7 +370,7 @@ export class Sessions {
     const { live } = resident
     check(live, birth)
     this.#residents.set(live.id, resident)
-    live.usedAt = Date.now()
+    live.usedAt = monotonic()
     live.publish()
     this.#sweepFromNowOn()
     this.#shrink(live)
@@ -379,7 +380,7 @@ export class Sessions {
   #rested(id: string): void {
     const resident = this.#residents.get(id)
     if (!resident) return
-    resident.live.usedAt = Date.now()
+    resident.live.usedAt = monotonic()
     this.#residents.delete(id)
     this.#residents.set(id, resident)
     if (this.options.liveIdle === 0 && this.#isIdle(resident.live)) this.#evict(resident.live)
@@ -387,7 +388,9 @@ export class Sessions {
   }
 
   #forget(live: LiveSession): void {
-    if (this.#residents.get(live.id)?.live === live) this.#residents.delete(live.id)
+    if (this.#residents.get(live.id)?.live !== live) return
+    this.#residents.delete(live.id)
+    this.streams.forget(live.id)
   }
 
   #isIdle(live: LiveSession): boolean {
@@ -421,7 +424,7 @@ export class Sessions {
       clearInterval(this.#sweeper)
       this.#sweeper = undefined
     }
-    const now = Date.now()
+    const now = monotonic()
     for (const resident of [...this.#residents.values()]) {
       const { live } = resident
       if (!this.#isIdle(live)) {
@@ -437,8 +440,8 @@ export class Sessions {
   async #sweepStreams(id: string): Promise<void> {
     const record = await this.backend.sessions.load(id)
     if (!record) return await this.#end(id, undefined, undefined)
-    if (!this.#isTouchDue(this.#touched.get(id) ?? 0)) return
-    this.#touched.set(id, Date.now())
+    if (!this.#isTouchDue(this.#touched.get(id) ?? Number.NEGATIVE_INFINITY)) return
+    this.#touched.set(id, monotonic())
     await this.backend.sessions.touch(id, this.#ttlOf(record))
   }
 

@@ -47,7 +47,10 @@ export class Follower {
     }
     for (let i = this.#position + 1 - first; i < events.length; i++) {
       // a reader that is behind reads from the log, at its own pace
-      if (this.options.sink.buffered > this.options.maxBuffered) return this.catchUp()
+      if (this.options.sink.buffered > this.options.maxBuffered) {
+        this.catchUp()
+        return
+      }
       this.#write(first + i, events[i] as string)
     }
     if (ended) this.close()

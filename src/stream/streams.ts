@@ -16,6 +16,8 @@ const NEWS_LIMIT = 4096
 const POLL_INTERVAL = 3000
 /** A follower looks this often whether the node that writes its stream is alive, in ms. */
 const WATCH_INTERVAL = 500
+/** A stream that is being written is kept from expiring this often, in ms; retention must be longer. */
+const REFRESH_INTERVAL = 30_000
 /** How long the connection that followed a stream until now may take to end, in ms. */
 const RELEASE_TIMEOUT = 250
 
@@ -47,12 +49,14 @@ export class Streams {
   gaps = 0
   /** Called when a connection of a session has ended. */
   onrest: (session: string) => void = () => {}
+  /** How far the last connection of a session's standalone stream has got, if it was here and is no more. */
+  #sent = new Map<string, number>()
   /** Connections that are being made, by session. */
   #attaching = new Map<string, number>()
   #followers = new Map<string, Map<string, Follower>>()
   #standalone = new Map<string, StreamWriter>()
-  /** Under which names this node is writing streams. */
-  #writing = new Set<string>()
+  /** The streams that this node is writing, by the name under which it does. */
+  #writing = new Map<string, StreamWriter | undefined>()
   #writers = 0
   #watched = new Map<Follower, Watch>()
   #timers: NodeJS.Timeout[] = []
@@ -152,7 +156,7 @@ export class Streams {
     const before = info.reader ?? nodeOf(info.writer)
     const sent = before === undefined ? undefined : await this.#releaseAt(before, owner.id, stream)
     // Without a cursor a client gets what nobody has got: all there is, or what comes after the last connection.
-    const unsent = info.reader === undefined ? info.first - 1 : Math.max(info.last, sent ?? 0)
+    const unsent = info.reader === undefined ? info.first - 1 : (sent ?? info.last)
     const position = cursor ? (standalone ? Math.min(cursor.position, info.last) : cursor.position) : unsent
 
     const sink = reply.stream({ ...SSE_HEADERS, 'mcp-session-id': owner.id })
@@ -186,6 +190,7 @@ export class Streams {
     for (const [session, followers] of [...this.#followers]) {
       for (const stream of [...followers.keys()]) this.disconnect(session, stream)
     }
+    this.#writing.clear()
     this.#rest()
     this.#unlisten?.()
   }
@@ -199,7 +204,12 @@ export class Streams {
   #release(session: string, stream: string): number | undefined {
     const follower = this.#followers.get(session)?.get(stream)
     follower?.close()
-    return follower?.position
+    return follower?.position ?? (stream === STANDALONE ? this.#sent.get(session) : undefined)
+  }
+
+  /** The session is no longer at hand here. */
+  forget(session: string): void {
+    if (this.count(session) === 0) this.#sent.delete(session)
   }
 
   async #releaseAt(node: string, session: string, stream: string): Promise<number | undefined> {
@@ -230,10 +240,10 @@ export class Streams {
     init: StreamInit,
     listener: Pick<WriterListener, 'opened' | 'lost'>,
   ): StreamWriter {
-    return new StreamWriter(this.backend.events, session, stream, init, {
+    const writer = new StreamWriter(this.backend.events, session, stream, init, {
       ...listener,
       appended: (first, events, ended) => {
-        if (ended && init.writer !== undefined) this.#writing.delete(init.writer)
+        if (ended && init.writer !== undefined) this.#wrote(init.writer)
         const follower = this.#followers.get(session)?.get(stream)
         if (follower) return follower.receive(first, events, ended)
         if (!this.node.shared) return
@@ -241,17 +251,25 @@ export class Streams {
         this.node.tell(session, { stream, first, ended, ...(size <= NEWS_LIMIT && { events }) })
       },
       lost: (error) => {
-        if (init.writer !== undefined) this.#writing.delete(init.writer)
+        if (init.writer !== undefined) this.#wrote(init.writer)
         this.#followers.get(session)?.get(stream)?.close()
         listener.lost(error)
       },
     })
+    if (init.writer !== undefined) this.#writing.set(init.writer, writer)
+    this.#wake()
+    return writer
+  }
+
+  #wrote(writer: string): void {
+    this.#writing.delete(writer)
+    this.#rest()
   }
 
   /** A name that no other writer has, and that tells the node. */
   #newWriter(): string {
     const writer = `${this.node.id}:${this.#writers++}`
-    this.#writing.add(writer)
+    this.#writing.set(writer, undefined)
     return writer
   }
 
@@ -314,9 +332,10 @@ export class Streams {
         this.#watched.delete(follower)
         const current = this.#followers.get(owner.id)
         if (current?.get(stream) !== follower) return
+        if (stream === STANDALONE) this.#sent.set(owner.id, follower.position)
         current.delete(stream)
         if (current.size === 0) this.#followers.delete(owner.id)
-        if (this.#followers.size === 0) this.#rest()
+        this.#rest()
         this.onrest(owner.id)
       },
       ongap: (count) => {
@@ -329,22 +348,29 @@ export class Streams {
       const position = ask.kind === 'attached' ? this.#release(session, ask.stream) : undefined
       return position === undefined ? { used: false } : { used: true, position }
     })
-    if (this.#timers.length === 0) this.#wake()
+    this.#wake()
     return follower
   }
 
   #wake(): void {
+    if (this.#timers.length > 0) return
     const { keepAlive } = this.options
     if (keepAlive > 0)
       this.#timers.push(setInterval(() => this.#each((follower) => follower.comment(KEEP_ALIVE)), keepAlive))
     if (this.node.shared)
       this.#timers.push(setInterval(() => this.#each((follower) => follower.catchUp()), POLL_INTERVAL))
     this.#timers.push(setInterval(() => void this.#watch(), WATCH_INTERVAL))
+    this.#timers.push(setInterval(() => this.#refresh(), REFRESH_INTERVAL))
     for (const timer of this.#timers) timer.unref()
   }
 
   #rest(): void {
+    if (this.#followers.size > 0 || this.#writing.size > 0) return
     for (const timer of this.#timers.splice(0)) clearInterval(timer)
+  }
+
+  #refresh(): void {
+    for (const writer of this.#writing.values()) writer?.refresh().catch(() => {})
   }
 
   #each(work: (follower: Follower) => void): void {

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { EventLog, StreamInit } from '../backend/backend.js'
+import { monotonic } from '../clock.js'
 
 /** How long a failing log is tried again before what waits to be written is given up, in ms. */
 const PATIENCE = 30_000
@@ -44,6 +45,15 @@ export class StreamWriter {
     this.#queue.push({ data, batch: options.batch })
     this.#end = options.end ?? false
     this.#start()
+  }
+
+  /** Keeps the stream from expiring while there is nothing to write. */
+  async refresh(): Promise<void> {
+    if (!this.#opened || this.#lost || this.#end || this.#running) return
+    const { writer } = this.init
+    const batch = { id: randomUUID(), events: [], ...(writer !== undefined && { writer }) }
+    const last = await this.log.append(this.session, this.stream, batch)
+    if (last === undefined && !this.#ended) this.#lose()
   }
 
   /** Ends the stream without a further message. */
@@ -116,12 +126,12 @@ export class StreamWriter {
   }
 
   async #retry<T>(attempt: () => Promise<T>): Promise<T> {
-    const deadline = Date.now() + PATIENCE
+    const deadline = monotonic() + PATIENCE
     for (let wait = 50; ; wait = Math.min(wait * 2, 2000)) {
       try {
         return await attempt()
       } catch (error) {
-        if (Date.now() + wait > deadline) throw error
+        if (monotonic() + wait > deadline) throw error
         await delay(wait)
       }
     }

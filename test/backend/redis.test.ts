@@ -99,7 +99,7 @@ describeWith('what Redis keeps', url, (url) => {
     onTestFinished(() => client.disconnect())
     for (const [index, id] of STRANGE_IDS.entries()) {
       await fill(backend, id)
-      expect(await client.keys(`${prefix}:*`)).toHaveLength(index + 1 + 7)
+      expect(await client.keys(`${prefix}:*`)).toHaveLength(index + 1 + 10)
       await empty(backend, id)
       const left = await client.keys(`${prefix}:*`)
       expect(left.filter((key) => !key.startsWith(`${prefix}:deleted:`))).toEqual([])
@@ -117,7 +117,7 @@ describeWith('what Redis keeps', url, (url) => {
     await empty(backend, 'deleted')
     await backend.bus.beat('node', MINUTE)
     const keys = await client.keys(`${prefix}:*`)
-    expect(keys).toHaveLength(10)
+    expect(keys).toHaveLength(13)
     for (const key of keys) expect(await client.pttl(key), key).toBeGreaterThan(0)
   })
 
@@ -181,6 +181,7 @@ describeWith('what a Redis Cluster keeps', nodes, (nodes) => {
           names.streams(session),
           names.stream(session, '}{a}'),
           names.events(session, '{b}'),
+          names.batches(session, '{c}'),
         ]) {
           expect(await client.cluster('KEYSLOT', key)).toBe(expected)
           expect(seen.has(key)).toBe(false)

@@ -82,7 +82,7 @@ describe.each(DOORS)('%s', (name) => {
     })
 
     test('an answer that is not there after upgradeAfter becomes a stream', async () => {
-      vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date'] })
+      vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date', 'performance'] })
       onTestFinished(() => void vi.useRealTimers())
       const at = await stage(name, { upgradeAfter: 1000 })
       const client = await at.initialize()
@@ -180,7 +180,7 @@ describe.each(DOORS)('%s', (name) => {
 
   describe('json', () => {
     test('what a handler says besides its answer takes the standalone stream', async () => {
-      vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date'] })
+      vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date', 'performance'] })
       onTestFinished(() => void vi.useRealTimers())
       const at = await stage(name, { responseMode: 'json' })
       const client = await at.initialize()
@@ -538,6 +538,25 @@ describe.each(DOORS)('%s', (name) => {
       const seen: unknown[] = (await first.events()).map(({ message }) => message.params.data)
       while (seen.at(-1) !== 3) seen.push((await second.event())?.message.params.data)
       expect(seen).toEqual([2, 3])
+    })
+
+    test('without a cursor the next one begins where the last one ended, on this node and on another', async () => {
+      const backend = memory()
+      const here = await stage(name, { backend })
+      const there = await stage(name, { backend })
+      const client = await here.initialize('2025-06-18')
+      const first = await client.get()
+      await here.puppet.say('notifications/message', { data: 1 })
+      expect((await first.event())?.message.params.data).toBe(1)
+      first.abort()
+      await noStreamOpen(here)
+      await here.puppet.say('notifications/message', { data: 2 })
+      const second = await client.get()
+      expect((await second.event())?.message.params.data).toBe(2)
+      second.abort()
+      await noStreamOpen(here)
+      await here.puppet.say('notifications/message', { data: 3 })
+      expect((await (await client.at(there).get()).event())?.message.params.data).toBe(3)
     })
 
     test('a POST’s stream that is resumed while its connection still stands moves over', async () => {

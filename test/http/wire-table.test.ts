@@ -644,7 +644,7 @@ describe.each(DOORS)('the wire table, %s', (name) => {
     test.each(['auto', 'sse', 'json'] as const)(
       'with a response that nothing waits for, %s: its answer ends, and the node goes on',
       async (responseMode) => {
-        vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date'] })
+        vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date', 'performance'] })
         onTestFinished(() => void vi.useRealTimers())
         const at = await opened(name, { responseMode })
         const client = await at.stage.initialize('2025-03-26')

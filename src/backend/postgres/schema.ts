@@ -1,5 +1,7 @@
 /** Tables and functions, and how a database comes by them. */
+
 import { createHash } from 'node:crypto'
+import { RECENT_BATCHES } from '../backend.js'
 import type { Client, Row, Value } from './client.js'
 
 /**
@@ -122,9 +124,6 @@ function locksOf(schemaName: string): Locks {
     session: digest.readInt32BE(16),
   }
 }
-
-/** Batch ids remembered of one stream; up to 250 more until the oldest are removed. */
-const RECENT_BATCHES = 1000
 
 /**
  * Released ones never change: a change is a new entry.

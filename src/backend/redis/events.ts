@@ -1,18 +1,15 @@
-/** Streams of events: a hash that says how the stream stands, and beside it a Redis stream whose ids carry the positions. */
-import { type EventLog, type Retention, type StreamInfo, TOMBSTONE_TTL } from '../backend.js'
+/** Streams of events: a hash that says how the stream stands, beside it a Redis stream whose ids carry the positions, and its newest batches. */
+import { type EventLog, RECENT_BATCHES, type Retention, type StreamInfo, TOMBSTONE_TTL } from '../backend.js'
 import type { Keys } from './keys.js'
 import type { Link } from './link.js'
 import { milliseconds, NOW, run, script } from './script.js'
 
 // Fields of the hash: `head`, `writer` and `reader` (absent: none), `first` and `last` (positions), `bytes` (kept, in UTF-16
-// code units), `ended`, and `recent` (the newest batches: id, last position, id, last position, …).
-
-/** How many batches a stream remembers, to know one that is sent again. */
-const RECENT = 64
+// code units), and `ended`.
 
 /** Positions pass 2^31 and would otherwise be written like 5e+09. */
 const WHOLE = `
-local function whole(number) return string.format('%.0f', number) end
+local function whole(number) return string.format('%.0f', tonumber(number)) end
 `
 
 const INFO = `
@@ -21,12 +18,13 @@ local function info()
 end
 `
 
-/** Keeps stream, events and the session's list of streams as long as the last append says. Each script that uses it has them as KEYS 1 to 3. */
+/** Keeps stream, events and the session's list of streams as long as the last append says. Each script that uses it has them as KEYS 1 to 3, and the batches as KEYS 5. */
 const KEEP = `
 ${NOW}
 local function keep(stream, ttl)
   redis.call('PEXPIRE', KEYS[1], ttl)
   redis.call('PEXPIRE', KEYS[2], ttl)
+  redis.call('PEXPIRE', KEYS[5], ttl)
   redis.call('ZADD', KEYS[3], now + ttl, stream)
   if redis.call('PTTL', KEYS[3]) < tonumber(ttl) then redis.call('PEXPIRE', KEYS[3], ttl) end
 end
@@ -37,7 +35,7 @@ ${WHOLE}${KEEP}
 if redis.call('EXISTS', KEYS[4]) == 1 then return 0 end
 if redis.call('EXISTS', KEYS[1]) == 1 then return 1 end
 local base = tonumber(ARGV[4])
-redis.call('DEL', KEYS[2])
+redis.call('DEL', KEYS[2], KEYS[5])
 redis.call('HSET', KEYS[1], 'head', ARGV[3], 'first', whole(base + 1), 'last', whole(base), 'bytes', 0)
 if ARGV[5] then redis.call('HSET', KEYS[1], 'writer', ARGV[5]) end
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
@@ -50,13 +48,11 @@ const APPEND = script(`
 ${WHOLE}${KEEP}
 local stream, ttl, max_events, max_bytes = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local id, ends, writer, data = ARGV[5], ARGV[6], ARGV[7], 8
-local last, first, bytes, ended, owner, recent =
-  unpack(redis.call('HMGET', KEYS[1], 'last', 'first', 'bytes', 'ended', 'writer', 'recent'))
+local last, first, bytes, ended, owner =
+  unpack(redis.call('HMGET', KEYS[1], 'last', 'first', 'bytes', 'ended', 'writer'))
 if not last or redis.call('EXISTS', KEYS[4]) == 1 then return false end
-recent = recent and cmsgpack.unpack(recent) or {}
-for i = 1, #recent, 2 do
-  if recent[i] == id then return recent[i + 1] end
-end
+local seen = redis.call('ZSCORE', KEYS[5], id)
+if seen then return whole(seen) end
 if ended or (owner and '=' .. owner ~= writer) then return false end
 
 last, first, bytes = tonumber(last), tonumber(first), tonumber(bytes)
@@ -74,13 +70,11 @@ while first < last and (last - first + 1 > max_events or bytes > max_bytes) do
 end
 if first > oldest then redis.call('XTRIM', KEYS[2], 'MINID', whole(first) .. '-0') end
 
-recent[#recent + 1] = id
-recent[#recent + 1] = whole(last)
-while #recent > ${2 * RECENT} do
-  table.remove(recent, 1)
-  table.remove(recent, 1)
+redis.call('ZADD', KEYS[5], whole(last), id)
+if redis.call('ZCARD', KEYS[5]) > ${2 * RECENT_BATCHES} then
+  redis.call('ZREMRANGEBYRANK', KEYS[5], 0, -${RECENT_BATCHES + 1})
 end
-redis.call('HSET', KEYS[1], 'last', whole(last), 'first', whole(first), 'bytes', whole(bytes), 'recent', cmsgpack.pack(recent))
+redis.call('HSET', KEYS[1], 'last', whole(last), 'first', whole(first), 'bytes', whole(bytes))
 if ends == '1' then redis.call('HSET', KEYS[1], 'ended', 1) end
 keep(stream, ttl)
 return whole(last)
@@ -124,6 +118,7 @@ export function eventLog(link: Link, keys: Keys, retention: Required<Retention>)
     ...pair(session, stream),
     keys.streams(session),
     keys.deleted(session),
+    keys.batches(session, stream),
   ]
 
   return {
@@ -163,7 +158,10 @@ export function eventLog(link: Link, keys: Keys, retention: Required<Retention>)
       const streams = await run(link, DELETE, [keys.deleted(session), index], [milliseconds(TOMBSTONE_TTL)])
       // From here on no stream is opened or appended to. If this node dies now, a second delete finds the same list,
       // and what nobody deletes expires.
-      const names = (Array.isArray(streams) ? streams : []).flatMap((stream) => pair(session, String(stream)))
+      const names = (Array.isArray(streams) ? streams : []).flatMap((stream) => [
+        ...pair(session, String(stream)),
+        keys.batches(session, String(stream)),
+      ])
       await link.send(index, ['unlink', index, ...names])
     },
   }

@@ -15,6 +15,8 @@ export interface Keys {
   stream(id: string, stream: string): string
   /** Redis stream: the events of a stream. */
   events(id: string, stream: string): string
+  /** Sorted set: ids of a stream's newest batches, by the last position of each. */
+  batches(id: string, stream: string): string
   /** Sorted set: ids of the nodes by the time they are to be taken for dead. */
   nodes: string
   /** What a topic of the bus is called. */
@@ -34,6 +36,7 @@ export function keysFor(prefix: string): Keys {
     streams: (id) => `${prefix}:streams:{${tag(id)}}`,
     stream: (id, stream) => `${prefix}:stream:{${tag(id)}}:${wellFormed(stream)}`,
     events: (id, stream) => `${prefix}:events:{${tag(id)}}:${wellFormed(stream)}`,
+    batches: (id, stream) => `${prefix}:batches:{${tag(id)}}:${wellFormed(stream)}`,
     nodes: `${prefix}:nodes`,
     channel: (topic) => `${prefix}:topic:${wellFormed(topic)}`,
     sessions: `${prefix.replace(/[\\*?[\]^-]/g, '\\$&')}:session:{*}`,
