@@ -1,0 +1,56 @@
+/**
+ * Random histories of a cluster of three nodes and two clients, against what a client may expect of one server that never dies.
+ *
+ * A failure prints its seed, path and replay path. To run that one again:
+ * `SEED=… SEED_PATH=… REPLAY=… npx vitest run test/model`; `RUNS=…` for more histories than usual.
+ */
+import fc from 'fast-check'
+import { describe, expect, test, vi } from 'vitest'
+import { begin, commands, conclude, type Setup, setups } from './commands.js'
+import { initializeBoth } from './start.js'
+
+// the one timer of the source that is imported
+vi.mock('node:timers/promises', () => ({
+  setTimeout: (ms: number) => new Promise<void>((resolve) => void setTimeout(resolve, ms)),
+}))
+
+const { SEED, SEED_PATH, RUNS } = process.env
+
+async function history(setup: Setup, steps: Iterable<fc.AsyncCommand<never, never>>): Promise<string[]> {
+  const { model, real } = begin(setup)
+  try {
+    await initializeBoth(model, real)
+    await fc.asyncModelRun(() => ({ model, real }) as never, steps)
+    await conclude(model, real)
+    return model.trace
+  } finally {
+    real.end()
+  }
+}
+
+describe('a cluster, whatever happens to it', () => {
+  test('is one server that never dies', { timeout: 600_000 }, async () => {
+    await fc.assert(
+      fc.asyncProperty(setups, commands, async (setup, steps) => {
+        await history(setup, steps as never)
+      }),
+      {
+        numRuns: RUNS ? Number(RUNS) : 2000,
+        ...(SEED && { seed: Number(SEED) }),
+        ...(SEED_PATH && { path: SEED_PATH }),
+      },
+    )
+  })
+
+  test('does the same for the same seed', { timeout: 60_000 }, async () => {
+    const once = async () => {
+      const traces: string[][] = []
+      const property = fc.asyncProperty(setups, commands, async (setup, steps) => {
+        traces.push(await history(setup, steps as never).catch((error) => [String(error)]))
+      })
+      await fc.assert(property, { seed: 42, numRuns: 10 })
+      return traces
+    }
+    expect(await once()).toEqual(await once())
+  })
+})

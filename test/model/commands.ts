@@ -1,0 +1,429 @@
+/** What can happen to a cluster and its clients, as fast-check commands; and what must be true after each. */
+import fc from 'fast-check'
+import { type Call, Client, IDLE_TTL, Trouble } from './client.js'
+import type { StoreTrouble } from './network.js'
+import { TOOLS, type Tool } from './server.js'
+import { type SimulatedNode, World } from './world.js'
+
+export interface Setup {
+  seed: number
+  /** 0: an instance is dropped as soon as nothing runs on it. */
+  liveIdle: number
+  maxLiveSessions: number
+  upgradeAfter: number
+  responseMode: 'auto' | 'sse'
+  versions: [string, string]
+}
+
+export const setups: fc.Arbitrary<Setup> = fc.record({
+  seed: fc.noShrink(fc.nat()),
+  liveIdle: fc.constantFrom(20_000, 0, 3000),
+  maxLiveSessions: fc.constantFrom(10, 1),
+  upgradeAfter: fc.constantFrom(100, 0, 10),
+  responseMode: fc.constantFrom('auto', 'sse'),
+  versions: fc.constantFrom<[string, string]>(
+    ['2025-11-25', '2025-11-25'],
+    ['2025-11-25', '2025-06-18'],
+    ['2025-06-18', '2025-11-25'],
+  ),
+})
+
+/** What may be known of the cluster: its clients, and what is wrong. */
+export class Model {
+  readonly clients: Client[]
+  readonly violations: string[] = []
+  readonly trouble: Trouble
+  /** Everything that was done, for those who compare two runs. */
+  readonly trace: string[] = []
+
+  constructor(
+    setup: Setup,
+    private readonly world: World,
+  ) {
+    this.trouble = new Trouble(world)
+    const violate = (what: string) => void this.violations.push(`+${world.clock.now - this.#start} ms: ${what}`)
+    this.clients = setup.versions.map(
+      (version, index) =>
+        new Client('ab'[index] as string, version, world, this.trouble, (what) =>
+          violate(`client ${'ab'[index]}: ${what}`),
+        ),
+    )
+    this.#start = world.clock.now
+  }
+
+  readonly #start: number
+
+  look(): void {
+    this.trouble.look()
+    for (const client of this.clients) client.look()
+  }
+
+  check(): void {
+    if (this.violations.length > 0) throw new Error(this.violations.join('\n'))
+  }
+
+  /** Lets time pass while clients look on. */
+  async pass(ms: number): Promise<void> {
+    for (let left = ms; left > 0; left -= 2000) {
+      this.look()
+      await this.world.clock.pass(Math.min(left, 2000))
+    }
+    this.look()
+    this.trace.push(
+      this.clients
+        .map((one) => [one.calls.map((call) => `${call.progress}${call.over}`), one.told.length, one.deletedAt].join())
+        .join(';'),
+    )
+    this.check()
+  }
+}
+
+type Real = World
+
+/** One step, and the time that passes after it. */
+class Step implements fc.AsyncCommand<Model, Real> {
+  constructor(
+    private readonly name: string,
+    private readonly wait: number,
+    private readonly details: unknown[],
+    private readonly can: (model: Model, world: World) => boolean,
+    private readonly act: (model: Model, world: World) => void | Promise<void>,
+    /** check() is asked before there is a world. */
+    private readonly worldOf: (model: Model) => World,
+  ) {}
+
+  check(model: Model): boolean {
+    return this.can(model, this.worldOf(model))
+  }
+
+  async run(model: Model, world: World): Promise<void> {
+    model.look()
+    model.trace.push(this.name)
+    await this.act(model, world)
+    await model.pass(this.wait)
+  }
+
+  toString(): string {
+    return `${this.name}(${this.details.map((detail) => JSON.stringify(detail)).join(', ')}) +${this.wait}`
+  }
+}
+
+const worlds = new WeakMap<Model, World>()
+
+export function begin(setup: Setup): { model: Model; real: World } {
+  const { liveIdle, maxLiveSessions, upgradeAfter, responseMode, seed } = setup
+  const world = new World({
+    seed,
+    handler: {
+      liveIdle,
+      maxLiveSessions,
+      upgradeAfter,
+      responseMode,
+      idleTtl: IDLE_TTL,
+      backendTimeout: 1000,
+      retryInterval: 0,
+    },
+  })
+  const model = new Model(setup, world)
+  worlds.set(model, world)
+  return { model, real: world }
+}
+
+/** Mostly a moment, in which what was begun is still under way; sometimes long enough for it to end. */
+const waits = fc.oneof(
+  { weight: 4, arbitrary: fc.integer({ min: 0, max: 40 }) },
+  { weight: 3, arbitrary: fc.integer({ min: 40, max: 400 }) },
+  { weight: 1, arbitrary: fc.integer({ min: 400, max: 3000 }) },
+)
+
+const nats = fc.nat({ max: 11 })
+
+function pick<T>(all: readonly T[], index: number): T {
+  return all[index % all.length] as T
+}
+
+interface Dice {
+  client: number
+  node: number
+  which: number
+}
+
+const dice: fc.Arbitrary<Dice> = fc.record({ client: fc.nat({ max: 1 }), node: fc.nat({ max: 2 }), which: nats })
+
+/** A step of one client at one node. */
+function step(
+  name: string,
+  can: (client: Client, node: SimulatedNode) => boolean,
+  act: (client: Client, node: SimulatedNode, which: number, model: Model) => void,
+): fc.Arbitrary<fc.AsyncCommand<Model, Real>> {
+  return fc.tuple(dice, waits).map(([{ client, node, which }, wait]) => {
+    const find = (model: Model, world: World): [Client, SimulatedNode] => [
+      model.clients[client] as Client,
+      world.nodes[node] as SimulatedNode,
+    ]
+    return new Step(
+      name,
+      wait,
+      ['ab'[client], 'ABC'[node], which],
+      (model, world) => can(...find(model, world)),
+      (model, world) => act(...find(model, world), which, model),
+      (model) => worlds.get(model) as World,
+    )
+  })
+}
+
+/** A step of the world. */
+function event(
+  name: string,
+  can: (node: SimulatedNode) => boolean,
+  act: (world: World, node: SimulatedNode, which: number, model: Model) => void | Promise<void>,
+): fc.Arbitrary<fc.AsyncCommand<Model, Real>> {
+  return fc.tuple(fc.nat({ max: 2 }), nats, waits).map(
+    ([node, which, wait]) =>
+      new Step(
+        name,
+        wait,
+        ['ABC'[node], which],
+        (_, world) => can(world.nodes[node] as SimulatedNode),
+        (model, world) => act(world, world.nodes[node] as SimulatedNode, which, model),
+        (model) => worlds.get(model) as World,
+      ),
+  )
+}
+
+const LEVELS = ['debug', 'info', 'error']
+const URIS = ['file:///one', 'file:///two']
+const TOOL_NAMES = Object.keys(TOOLS) as Tool[]
+const hasSession = (client: Client) => client.session !== undefined
+const running = (client: Client): Call[] => client.pending
+const resumable = (client: Client): Call[] => client.pending.filter((call) => call.lastEventId !== undefined)
+const open = (client: Client) => client.questions.filter(({ answered }) => !answered)
+
+/** Ends a kind of trouble after a while. */
+function forAWhile(world: World, model: Model, ms: number, begin: () => void, end: () => void): void {
+  begin()
+  model.trouble.look()
+  world.clock.after(ms, undefined, () => {
+    model.trouble.look()
+    end()
+  })
+}
+
+const WHILES = [200, 1500, 4000, 8000]
+
+const call = (tools: readonly Tool[]) =>
+  step('call', hasSession, (client, node, which) => {
+    client.call(node, pick(tools, which), 1 + (which % 4), pick([5, 60, 700], which >> 1))
+  })
+
+const steps = {
+  initialize: step(
+    'initialize',
+    (client) => client.session === undefined && !client.initializing,
+    (client, node) => client.initialize(node),
+  ),
+  initialized: step('initialized', hasSession, (client, node) => client.initializedNow(node)),
+  call: call(TOOL_NAMES),
+  longCall: call(['slow', 'slowRead', 'ask', 'askRead']),
+  state: call(['state']),
+  answer: step(
+    'answer',
+    (client) => open(client).length > 0,
+    (client, node, which) => client.answer(node, pick(open(client), which)),
+  ),
+  cancel: step(
+    'cancel',
+    (client) => running(client).length > 0,
+    (client, node, which) => client.cancel(node, pick(running(client), which)),
+  ),
+  setLevel: step('setLevel', hasSession, (client, node, which) => client.setLevel(node, pick(LEVELS, which))),
+  subscribe: step('subscribe', hasSession, (client, node, which) =>
+    client.subscribe(node, pick(URIS, which), which % 4 < 2),
+  ),
+  notify: step('notify', hasSession, (client, node) => client.notify(node)),
+  get: step('get', hasSession, (client, node, which) => client.openGet(node, which % 4 > 0)),
+  dropGet: step(
+    'dropGet',
+    (client) => client.standalone?.open === true,
+    (client) => client.standalone?.drop(),
+  ),
+  drop: step(
+    'drop',
+    (client) => running(client).some((one) => one.connection),
+    (client, _, which) =>
+      client.drop(
+        pick(
+          running(client).filter((one) => one.connection),
+          which,
+        ),
+      ),
+  ),
+  resume: step(
+    'resume',
+    (client) => resumable(client).length > 0,
+    (client, node, which) => client.resume(node, pick(resumable(client), which)),
+  ),
+  delete: step('delete', hasSession, (client, node) => client.delete(node)),
+  foreign: step('foreign', hasSession, (client, node, which, { clients }) =>
+    client.foreign(node, pick(clients, clients.indexOf(client) + 1).principal, pick(['POST', 'GET', 'DELETE'], which)),
+  ),
+  foreignCursor: step('foreignCursor', hasSession, (client, node, which, { clients }) => {
+    const other = pick(clients, clients.indexOf(client) + 1)
+    const ids = [other.standaloneCursor, ...other.calls.map((one) => one.lastEventId)].filter((id) => id !== undefined)
+    if (ids.length > 0) client.foreignCursor(node, pick(ids, which))
+  }),
+  kill: event(
+    'kill',
+    (node) => node.state !== 'down',
+    (world, node) => world.kill(node),
+  ),
+  restart: event(
+    'restart',
+    (node) => node.state === 'down',
+    (world, node) => world.restart(node),
+  ),
+  pause: event(
+    'pause',
+    (node) => node.state === 'up',
+    (world, node, which) => {
+      world.pause(node)
+      const { owner } = node
+      world.clock.after(pick(WHILES, which), undefined, () => {
+        if (node.owner === owner) world.resume(node)
+      })
+    },
+  ),
+  drain: event(
+    'drain',
+    (node) => node.state === 'up',
+    (world, node, which) => world.drain(node, pick([0, 50, 1000], which)),
+  ),
+  evict: event(
+    'evict',
+    () => true,
+    async (_, __, ___, model) => model.pass(4000),
+  ),
+  loseMessages: event(
+    'loseMessages',
+    () => true,
+    (world, _, which, model) => {
+      const { network } = world
+      const end = () => Object.assign(network, { loss: 0, duplication: 0 })
+      forAWhile(world, model, pick(WHILES, which), () => Object.assign(network, pick(BUS_TROUBLE, which >> 2)), end)
+    },
+  ),
+  storeAway: event(
+    'storeAway',
+    () => true,
+    (world, _, which, model) => {
+      const { network } = world
+      const trouble = pick<StoreTrouble>(['rejects', 'hangs', 'flaky'], which >> 2)
+      const set = (store: StoreTrouble) => () => {
+        network.store = store
+      }
+      forAWhile(world, model, pick([200, 1500, 3000, 8000], which), set(trouble), set('none'))
+    },
+  ),
+  cutOff: event(
+    'cutOff',
+    (node) => node.state === 'up',
+    (world, { owner }, which, model) => {
+      const { cutOff } = world.network
+      forAWhile(
+        world,
+        model,
+        pick(WHILES, which),
+        () => void cutOff.add(owner),
+        () => void cutOff.delete(owner),
+      )
+    },
+  ),
+  jump: event(
+    'jump',
+    () => true,
+    async (_, __, which, model) => model.pass(pick([3000, 6000, 30_000, 1.3 * IDLE_TTL], which)),
+  ),
+}
+
+const BUS_TROUBLE = [
+  { loss: 1, duplication: 0 },
+  { loss: 0.4, duplication: 0.3 },
+  { loss: 0, duplication: 0.6 },
+]
+
+const WEIGHTS: { [name in keyof typeof steps]?: number } = {
+  initialize: 1,
+  call: 8,
+  longCall: 6,
+  state: 3,
+  answer: 6,
+  resume: 6,
+  drop: 4,
+  get: 4,
+  setLevel: 3,
+  subscribe: 3,
+  kill: 2,
+  restart: 3,
+}
+
+export const commands = fc.commands(
+  Object.entries(steps).flatMap(([name, one]) =>
+    Array.from({ length: WEIGHTS[name as keyof typeof steps] ?? 1 }, () => one),
+  ),
+  { maxCommands: 25, size: 'max', ...(process.env.REPLAY && { replayPath: process.env.REPLAY }) },
+)
+
+/** Everything is well again, and clients follow what they began: each request ends, and nothing is left over. */
+export async function conclude(model: Model, world: World): Promise<void> {
+  const { network, clock, deeds } = world
+  Object.assign(network, { store: 'none', loss: 0, duplication: 0 })
+  network.cutOff.clear()
+  for (const node of world.nodes) world.resume(node)
+  await model.pass(500)
+  for (const node of world.nodes) if (node.state === 'down') world.restart(node)
+  const up = () => world.nodes.filter(({ state }) => state === 'up')
+  let turn = 0
+  for (let round = 0; round < 80 && model.clients.some((client) => client.pending.length > 0); round++) {
+    for (const client of model.clients) {
+      for (const one of client.pending) if (!one.connection) client.resume(pick(up(), turn++), one)
+      for (const question of open(client)) client.answer(pick(up(), turn++), question)
+    }
+    await model.pass(500)
+  }
+  for (const client of model.clients) {
+    const { session } = client
+    for (const one of client.pending) model.violations.push(`client ${client.name}: call ${one.id} (${one.tool}) never ended`)
+    const written = new Map<unknown, number>()
+    for (const { session: of, call: id, tool } of deeds.started) {
+      if (of === session && !TOOLS[tool].safe) written.set(id, (written.get(id) ?? 0) + 1)
+    }
+    for (const [id, times] of written) {
+      if (times > 1) model.violations.push(`client ${client.name}: call ${String(id)} was carried out ${times} times`)
+    }
+    if (session === undefined || client.deletedAt === undefined) continue
+    if (await network.truth.sessions.load(session)) model.violations.push(`client ${client.name}: deleted, and back`)
+  }
+  model.check()
+  for (const client of model.clients) client.standalone?.drop()
+  await clock.pass(30_000)
+  for (const client of model.clients) {
+    const { session, deletedAt } = client
+    if (deletedAt === undefined) continue
+    const left = deeds.instances.filter(({ context, closed, owner }) => context.session.id === session && !closed && !owner.dead)
+    if (left.length > 0) model.violations.push(`client ${client.name}: deleted, and ${left.length} instances live on`)
+    const running = deeds.running(session as string)
+    if (running.length > 0) model.violations.push(`client ${client.name}: deleted, and ${running.map(({ tool }) => tool)} run`)
+  }
+  for (const { state, name, handler, owner } of world.nodes) {
+    if (state !== 'up') continue
+    let status: Awaited<ReturnType<typeof handler.status>> | undefined
+    clock.as(owner, () => void handler.status().then((answer) => {
+      status = answer
+    }))
+    await clock.pass(100)
+    const busy = deeds.started.filter((one) => one.owner === owner && !one.ended).length
+    if (status?.openStreams !== 0) model.violations.push(`${name}: ${status?.openStreams} streams open, nobody there`)
+    if (busy === 0 && status?.liveSessions !== 0) model.violations.push(`${name}: ${status?.liveSessions} sessions live, nothing runs`)
+  }
+  model.check()
+}
