@@ -80,6 +80,9 @@ export class ClusterNode {
   readonly id = randomBytes(6).toString('base64url')
   /** When the others may last have taken this node for dead, so that it must not trust what it was not told, by the monotonic clock. */
   distrustedAt = Number.NEGATIVE_INFINITY
+  /** The names under which streams are being written by this node right now. */
+  readonly writing = new Set<string>()
+  #writers = 0
   #listeners = new Set<AskListener>()
   #joined = new Map<string, Membership>()
   #waiting = new Map<string, (used: Used) => void>()
@@ -114,6 +117,13 @@ export class ClusterNode {
   answer(listener: AskListener): () => void {
     this.#listeners.add(listener)
     return () => void this.#listeners.delete(listener)
+  }
+
+  /** A name that no other writer of a stream has, and that tells the node. */
+  newWriter(): string {
+    const name = `${this.id}:${this.#writers++}`
+    this.writing.add(name)
+    return name
   }
 
   /** The other nodes alive. */
@@ -276,6 +286,11 @@ export class ClusterNode {
       return undefined
     }
   }
+}
+
+/** The node that a writer's name tells. */
+export function nodeOfWriter(name: string): string {
+  return name.slice(0, name.indexOf(':'))
 }
 
 function sessionTopic(session: string): string {

@@ -17,6 +17,8 @@ export interface FollowerOptions {
   position: number
   sink: Sink
   maxBuffered: number
+  /** Whether events may come without news of them. */
+  poll: boolean
   /** Called once, when the connection is to be forgotten. */
   onclose(): void
   /** Events were asked for that the log no longer holds. */
@@ -62,6 +64,11 @@ export class Follower {
     this.#reading ??= this.#read().finally(() => {
       this.#reading = undefined
     })
+  }
+
+  /** Looks into the log, in case that the news of an event was lost. */
+  poll(): void {
+    if (this.options.poll) this.catchUp()
   }
 
   /** Ends the connection; the client may come back with its last event id. */

@@ -1,12 +1,13 @@
 /** The streams that this node writes or follows: one connection a stream, fed from the event log. */
 import type { StreamInit } from '../backend/backend.js'
 import type { BoundedBackend } from '../backend/bounded.js'
-import type { ClusterNode, StreamNews } from '../cluster/node.js'
+import { type ClusterNode, nodeOfWriter, type StreamNews } from '../cluster/node.js'
 import type { HttpReply, Sink } from '../http/message.js'
 import { Refusal } from '../http/refusal.js'
 import { type Cursor, formatEventId, STANDALONE, sessionTag } from './event-id.js'
 import { Follower } from './follower.js'
-import { giveUp, type Orphan, type StreamHead, unfinished } from './orphan.js'
+import type { Orphan, StreamHead } from './orphan.js'
+import { Orphans } from './orphans.js'
 import { KEEP_ALIVE, primingEvent, retryHint, SSE_HEADERS } from './sse.js'
 import { StreamWriter, type WriterListener } from './writer.js'
 
@@ -35,15 +36,6 @@ export interface StreamOwner {
   priming: boolean
 }
 
-/** A stream that is followed here and written elsewhere, by a node that may die. */
-interface Watch {
-  owner: StreamOwner
-  stream: string
-  head: string
-  writer: string
-  finish: (orphan: Orphan) => Promise<void>
-}
-
 export class Streams {
   /** Events that clients asked for and the log no longer held. */
   gaps = 0
@@ -55,10 +47,9 @@ export class Streams {
   #attaching = new Map<string, number>()
   #followers = new Map<string, Map<string, Follower>>()
   #standalone = new Map<string, StreamWriter>()
-  /** The streams that this node is writing, by the name under which it does. */
-  #writing = new Map<string, StreamWriter | undefined>()
-  #writers = 0
-  #watched = new Map<Follower, Watch>()
+  /** Writers of streams that only this node writes. */
+  #writers = new Set<StreamWriter>()
+  #orphans: Orphans
   #timers: NodeJS.Timeout[] = []
   #unlisten: (() => void) | undefined
 
@@ -66,7 +57,11 @@ export class Streams {
     private readonly node: ClusterNode,
     private readonly backend: BoundedBackend,
     private readonly options: StreamsOptions,
-  ) {}
+  ) {
+    const write = (session: string, stream: string, head: string, name: string) =>
+      this.#writer(session, stream, { head, writer: name }, { lost: () => {} })
+    this.#orphans = new Orphans(node, backend.events, write, options.onerror)
+  }
 
   /** The number of connections of a session on this node, open or being made. */
   count(session: string): number {
@@ -87,7 +82,7 @@ export class Streams {
 
   /** A writer for a stream of the session that only this node writes: the answer to a POST. */
   writer(owner: StreamOwner, stream: string, head: StreamHead, lost: (error?: unknown) => void): StreamWriter {
-    const init = { head: JSON.stringify(head), writer: this.#newWriter() }
+    const init = { head: JSON.stringify(head), writer: this.node.newWriter() }
     return this.#writer(owner.id, stream, init, { lost, opened: () => this.#prime(owner, stream) })
   }
 
@@ -110,7 +105,8 @@ export class Streams {
   /** Answers with a stream that begins here, as the answer to a POST. */
   begin(owner: StreamOwner, stream: string, reply: HttpReply): void {
     const sink = reply.stream({ ...SSE_HEADERS, 'mcp-session-id': owner.id })
-    const follower = this.#register(owner, stream, 0, sink)
+    // nobody else writes it, so nothing can be missed
+    const follower = this.#register(owner, stream, 0, sink, { poll: false })
     reply.onclose(() => follower.gone())
   }
 
@@ -153,7 +149,7 @@ export class Streams {
     }
     const leave = await this.node.join(owner.id, (news) => this.#hear(owner.id, news))
     // the node that answered the POST follows its stream without having attached
-    const before = info.reader ?? nodeOf(info.writer)
+    const before = info.reader ?? (info.writer && nodeOfWriter(info.writer))
     const sent = before === undefined ? undefined : await this.#releaseAt(before, owner.id, stream)
     // Without a cursor a client gets what nobody has got: all there is, or what comes after the last connection.
     const unsent = info.reader === undefined ? info.first - 1 : (sent ?? info.last)
@@ -164,12 +160,12 @@ export class Streams {
     // A client that loses this connection before an event came through must still know where it was.
     const id = formatEventId(sessionTag(owner.id), stream, position)
     sink.write(owner.priming ? primingEvent(id, retryInterval) : retryHint(retryInterval))
-    const follower = this.#register(owner, stream, position, sink, leave)
+    const follower = this.#register(owner, stream, position, sink, { poll: true, leave })
     reply.onclose(() => follower.gone())
     follower.catchUp()
     if (info.writer !== undefined && !info.ended) {
-      this.#watched.set(follower, { owner, stream, head: info.head, writer: info.writer, finish })
-      await this.#watch()
+      const { head, writer } = info
+      await this.#orphans.watch(follower, { session: owner.id, stream, head, writer, finish })
     }
   }
 
@@ -190,7 +186,7 @@ export class Streams {
     for (const [session, followers] of [...this.#followers]) {
       for (const stream of [...followers.keys()]) this.disconnect(session, stream)
     }
-    this.#writing.clear()
+    this.#writers.clear()
     this.#rest()
     this.#unlisten?.()
   }
@@ -240,10 +236,10 @@ export class Streams {
     init: StreamInit,
     listener: Pick<WriterListener, 'opened' | 'lost'>,
   ): StreamWriter {
-    const writer = new StreamWriter(this.backend.events, session, stream, init, {
+    const writer: StreamWriter = new StreamWriter(this.backend.events, session, stream, init, {
       ...listener,
       appended: (first, events, ended) => {
-        if (ended && init.writer !== undefined) this.#wrote(init.writer)
+        if (ended) this.#wrote(writer, init)
         const follower = this.#followers.get(session)?.get(stream)
         if (follower) return follower.receive(first, events, ended)
         if (!this.node.shared) return
@@ -251,72 +247,31 @@ export class Streams {
         this.node.tell(session, { stream, first, ended, ...(size <= NEWS_LIMIT && { events }) })
       },
       lost: (error) => {
-        if (init.writer !== undefined) this.#wrote(init.writer)
+        this.#wrote(writer, init)
         this.#followers.get(session)?.get(stream)?.close()
         listener.lost(error)
       },
     })
-    if (init.writer !== undefined) this.#writing.set(init.writer, writer)
+    if (init.writer === undefined) return writer
+    this.#writers.add(writer)
     this.#wake()
     return writer
   }
 
-  #wrote(writer: string): void {
-    this.#writing.delete(writer)
+  #wrote(writer: StreamWriter, { writer: name }: StreamInit): void {
+    if (name === undefined) return
+    this.node.writing.delete(name)
+    this.#writers.delete(writer)
     this.#rest()
   }
 
-  /** A name that no other writer has, and that tells the node. */
-  #newWriter(): string {
-    const writer = `${this.node.id}:${this.#writers++}`
-    this.#writing.set(writer, undefined)
-    return writer
-  }
-
-  /** Takes over the streams that are followed here and that nobody writes any more. */
-  async #watch(): Promise<void> {
-    if (this.#watched.size === 0) return
-    try {
-      const others = await this.node.others()
-      for (const [follower, watch] of [...this.#watched]) {
-        const node = nodeOf(watch.writer)
-        const written = node === this.node.id ? this.#writing.has(watch.writer) : others.includes(node)
-        if (!written) await this.#takeOver(follower, watch)
-      }
-    } catch {
-      // the backend is away; there is a next time
-    }
-  }
-
-  async #takeOver(follower: Follower, watch: Watch): Promise<void> {
-    const { events } = this.backend
-    const { owner, stream, head, finish } = watch
-    const name = this.#newWriter()
-    try {
-      if (!(await events.claim(owner.id, stream, name, watch.writer))) {
-        this.#writing.delete(name)
-        const info = await events.read(owner.id, stream, 0, 1)
-        if (info?.writer === undefined || info.ended) this.#watched.delete(follower)
-        else watch.writer = info.writer
-        return follower.catchUp()
-      }
-      watch.writer = name
-      const writer = this.#writer(owner.id, stream, { head, writer: name }, { lost: () => {} })
-      const left = await unfinished(events, owner.id, stream, JSON.parse(head) as StreamHead)
-      this.#watched.delete(follower)
-      const orphan = { stream, writer, ...left }
-      finish(orphan).catch((error) => {
-        this.options.onerror(error)
-        giveUp(orphan)
-      })
-    } catch (error) {
-      // whether it was claimed or not, nobody here writes it: the next look finds out
-      this.#writing.delete(name)
-      throw error
-    }
-  }
-
-  #register(owner: StreamOwner, stream: string, position: number, sink: Sink, leave?: () => void): Follower {
+  #register(
+    owner: StreamOwner,
+    stream: string,
+    position: number,
+    sink: Sink,
+    { poll, leave }: { poll: boolean; leave?: () => void },
+  ): Follower {
     this.#followers.get(owner.id)?.get(stream)?.close()
     const followers = this.#followers.get(owner.id) ?? new Map<string, Follower>()
     const follower: Follower = new Follower({
@@ -326,10 +281,11 @@ export class Streams {
       stream,
       position,
       sink,
+      poll,
       maxBuffered: this.options.maxBuffered,
       onclose: () => {
         leave?.()
-        this.#watched.delete(follower)
+        this.#orphans.forget(follower)
         const current = this.#followers.get(owner.id)
         if (current?.get(stream) !== follower) return
         if (stream === STANDALONE) this.#sent.set(owner.id, follower.position)
@@ -357,33 +313,25 @@ export class Streams {
     const { keepAlive } = this.options
     if (keepAlive > 0)
       this.#timers.push(setInterval(() => this.#each((follower) => follower.comment(KEEP_ALIVE)), keepAlive))
-    if (this.node.shared)
-      this.#timers.push(setInterval(() => this.#each((follower) => follower.catchUp()), POLL_INTERVAL))
-    this.#timers.push(setInterval(() => void this.#watch(), WATCH_INTERVAL))
+    if (this.node.shared) this.#timers.push(setInterval(() => this.#each((follower) => follower.poll()), POLL_INTERVAL))
+    this.#timers.push(setInterval(() => void this.#orphans.look(), WATCH_INTERVAL))
     this.#timers.push(setInterval(() => this.#refresh(), REFRESH_INTERVAL))
     for (const timer of this.#timers) timer.unref()
   }
 
   #rest(): void {
-    if (this.#followers.size > 0 || this.#writing.size > 0) return
+    if (this.#followers.size > 0 || this.#writers.size > 0) return
     for (const timer of this.#timers.splice(0)) clearInterval(timer)
   }
 
   #refresh(): void {
-    for (const writer of this.#writing.values()) writer?.refresh().catch(() => {})
+    for (const writer of this.#writers) writer.refresh().catch(() => {})
   }
 
   #each(work: (follower: Follower) => void): void {
     for (const followers of [...this.#followers.values()])
       for (const follower of [...followers.values()]) work(follower)
   }
-}
-
-/** The node that a writer's name tells. */
-function nodeOf(writer: string): string
-function nodeOf(writer: string | undefined): string | undefined
-function nodeOf(writer: string | undefined): string | undefined {
-  return writer?.slice(0, writer.indexOf(':'))
 }
 
 /** Positions begin at the clock, so that a standalone stream that expired and begins again gives out none twice. */

@@ -1,0 +1,80 @@
+/** Streams that are followed here and written elsewhere: whoever notices that their node is gone takes them over, once. */
+import type { EventLog } from '../backend/backend.js'
+import { type ClusterNode, nodeOfWriter } from '../cluster/node.js'
+import type { Follower } from './follower.js'
+import { giveUp, type Orphan, type StreamHead, unfinished } from './orphan.js'
+import type { StreamWriter } from './writer.js'
+
+/** A stream that is followed here. */
+export interface Watch {
+  session: string
+  stream: string
+  head: string
+  /** Who writes it, as far as is known. */
+  writer: string
+  /** Does what is left to be done, if that falls to this node. */
+  finish: (orphan: Orphan) => Promise<void>
+}
+
+export class Orphans {
+  #watched = new Map<Follower, Watch>()
+
+  constructor(
+    private readonly node: ClusterNode,
+    private readonly log: EventLog,
+    /** Goes on with a stream under a new name. */
+    private readonly write: (session: string, stream: string, head: string, name: string) => StreamWriter,
+    private readonly onerror: (error: Error) => void,
+  ) {}
+
+  async watch(follower: Follower, watch: Watch): Promise<void> {
+    this.#watched.set(follower, watch)
+    await this.look()
+  }
+
+  forget(follower: Follower): void {
+    this.#watched.delete(follower)
+  }
+
+  /** Takes over what nobody writes any more. */
+  async look(): Promise<void> {
+    if (this.#watched.size === 0) return
+    try {
+      const others = await this.node.others()
+      for (const [follower, watch] of [...this.#watched]) {
+        const node = nodeOfWriter(watch.writer)
+        const written = node === this.node.id ? this.node.writing.has(watch.writer) : others.includes(node)
+        if (!written) await this.#takeOver(follower, watch)
+      }
+    } catch {
+      // the backend is away; there is a next time
+    }
+  }
+
+  async #takeOver(follower: Follower, watch: Watch): Promise<void> {
+    const { session, stream, head, finish } = watch
+    const name = this.node.newWriter()
+    try {
+      if (!(await this.log.claim(session, stream, name, watch.writer))) {
+        this.node.writing.delete(name)
+        const info = await this.log.read(session, stream, 0, 1)
+        if (info?.writer === undefined || info.ended) this.forget(follower)
+        else watch.writer = info.writer
+        return follower.catchUp()
+      }
+      watch.writer = name
+      const writer = this.write(session, stream, head, name)
+      const left = await unfinished(this.log, session, stream, JSON.parse(head) as StreamHead)
+      this.forget(follower)
+      const orphan = { stream, writer, ...left }
+      finish(orphan).catch((error) => {
+        this.onerror(error)
+        giveUp(orphan)
+      })
+    } catch (error) {
+      // whether it was claimed or not, nobody here writes it: the next look finds out
+      this.node.writing.delete(name)
+      throw error
+    }
+  }
+}
