@@ -74,7 +74,10 @@ export class NodeHttpRequest implements HttpRequest {
           reject(new Refusal('notJson'))
         }
       })
-      const cutOff = () => reject(new Refusal('notJson'))
+      // `close` comes after each request; an error with its stack is not made for nothing
+      const cutOff = () => {
+        if (!req.readableEnded) reject(new Refusal('notJson'))
+      }
       req.on('error', cutOff).on('close', cutOff)
       if (req.destroyed) cutOff()
     })
