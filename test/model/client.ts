@@ -49,7 +49,10 @@ export class Journalled {
   allowed(from: number, to: number): unknown[] {
     return this.#writes
       .filter((one) => one.sentAt <= to)
-      .filter((one) => !this.#writes.some((next) => next !== one && next.sentAt >= one.doneAt && next.doneAt + next.bound <= from))
+      .filter(
+        (one) =>
+          !this.#writes.some((next) => next !== one && next.sentAt >= one.doneAt && next.doneAt + next.bound <= from),
+      )
       .map(({ value }) => value)
   }
 }
@@ -73,6 +76,8 @@ export interface Question {
   wireId: string
   call: unknown
   answered: boolean
+  /** How often it was answered, whatever became of that: only one answer can be of use. */
+  attempts: number
 }
 
 interface Cursor {
@@ -179,7 +184,11 @@ export class Client {
   }
 
   /** A POST that is answered without a stream, or not at all; `done` with its status. */
-  post(node: SimulatedNode, message: Record<string, unknown>, done: (status: number, body: unknown) => void = () => {}) {
+  post(
+    node: SimulatedNode,
+    message: Record<string, unknown>,
+    done: (status: number, body: unknown) => void = () => {},
+  ) {
     const sentAt = this.#now
     let status = 0
     let body: unknown
@@ -248,26 +257,30 @@ export class Client {
     const sentAt = this.#now
     const cursor = withCursor ? this.standaloneCursor : undefined
     let fresh = cursor === undefined
-    this.standalone = this.world.request(node, { ...this.#http('GET'), lastEventId: cursor }, {
-      head: (status) => {
-        this.#judge(status, sentAt, 'GET')
-        if (status !== 200) this.#expectTrouble(status)
+    this.standalone = this.world.request(
+      node,
+      { ...this.#http('GET'), lastEventId: cursor },
+      {
+        head: (status) => {
+          this.#judge(status, sentAt, 'GET')
+          if (status !== 200) this.#expectTrouble(status)
+        },
+        block: (text) => {
+          const id = this.#position(text, fresh)
+          if (id === undefined) return
+          fresh = false
+          this.standaloneCursor = id
+          const data = dataOf(text)
+          if (data) this.#message(JSON.parse(data), undefined)
+        },
       },
-      block: (text) => {
-        const id = this.#position(text, fresh)
-        if (id === undefined) return
-        fresh = false
-        this.standaloneCursor = id
-        const data = dataOf(text)
-        if (data) this.#message(JSON.parse(data), undefined)
-      },
-    })
+    )
   }
 
   answer(node: SimulatedNode, question: Question): void {
     const nonce = `${this.name}:${question.call}:${++this.#nonces}`
-    const sentAt = this.#now
     const { wireId } = question
+    question.attempts++
     const call = this.calls.find(({ id }) => id === question.call)
     this.post(node, { id: wireId, result: { action: 'accept', content: { nonce } } }, (status) => {
       if (status === 202) {
@@ -277,8 +290,9 @@ export class Client {
           this.violate(`202 for the answer ${nonce}, which nobody has got`)
         }
       } else if (status === 400) {
-        if (!question.answered && call && !call.over && !call.cancelled && this.trouble.calmSince(call.sentAt)) {
-          this.violate(`400 for an answer that is awaited (sent ${sentAt})`)
+        const awaited = question.attempts === 1 && call && !call.over && !call.cancelled
+        if (awaited && this.deleteSentAt === undefined && this.trouble.calmSince(call.sentAt)) {
+          this.violate('400 for an answer that is awaited')
         }
         question.answered = true
       } else this.#expectTrouble(status)
@@ -339,14 +353,18 @@ export class Client {
   /** Another session's cursor. */
   foreignCursor(node: SimulatedNode, lastEventId: string): void {
     const sentAt = this.#now
-    this.world.request(node, { ...this.#http('GET'), lastEventId }, {
-      head: (status) => {
-        if (status === 400) return
-        if (status < 300) this.violate(`${status} for a cursor of another session`)
-        if (status === 404) this.#judge(status, sentAt, 'GET')
-        else this.#expectTrouble(status)
+    this.world.request(
+      node,
+      { ...this.#http('GET'), lastEventId },
+      {
+        head: (status) => {
+          if (status === 400) return
+          if (status < 300) this.violate(`${status} for a cursor of another session`)
+          if (status === 404) this.#judge(status, sentAt, 'GET')
+          else this.#expectTrouble(status)
+        },
       },
-    })
+    )
   }
 
   #write(node: SimulatedNode, method: string, params: object, journalled: Journalled, value: unknown): void {
@@ -420,7 +438,7 @@ export class Client {
     const params = message.params as Record<string, unknown>
     switch (message.method) {
       case 'elicitation/create':
-        this.questions.push({ wireId: String(message.id), call: params.call, answered: false })
+        this.questions.push({ wireId: String(message.id), call: params.call, answered: false, attempts: 0 })
         break
       case 'notifications/progress':
         if (!call || params.progressToken !== call.id) return this.violate('progress of another call')
@@ -439,16 +457,26 @@ export class Client {
   }
 
   #response(message: JSONRPCMessage, call: Call | undefined): void {
-    const { id, result, error } = message as { id?: unknown; result?: Record<string, unknown>; error?: { data?: unknown } }
+    const { id, result, error } = message as {
+      id?: unknown
+      result?: Record<string, unknown>
+      error?: { data?: unknown }
+    }
     if (!call || id !== call.id) return this.violate(`an answer to ${String(id)} where none belongs`)
     if (call.response) return this.violate(`a second answer to call ${call.id}`)
     call.response = message
     call.over = true
-    if (this.deletedAt !== undefined && result && this.trouble.calmSince(call.sentAt) && this.#now > this.deletedAt + 500)
+    if (
+      this.deletedAt !== undefined &&
+      result &&
+      this.trouble.calmSince(call.sentAt) &&
+      this.#now > this.deletedAt + 500
+    )
       this.violate(`a result ${this.#now - this.deletedAt} ms after DELETE was answered`)
     if (error) return this.#failed(call, error)
     if (result?.principal !== this.principal) this.violate(`the principal was ${String(result?.principal)}`)
-    if (call.progress !== call.steps) this.violate(`call ${call.id}: a result after progress ${call.progress}/${call.steps}`)
+    if (call.progress !== call.steps)
+      this.violate(`call ${call.id}: a result after progress ${call.progress}/${call.steps}`)
     if (call.tool === 'state') this.#checkState(call, result as Record<string, unknown>)
     if (call.tool.startsWith('ask') && !String(result?.answer).startsWith(`${this.name}:${call.id}:`))
       this.violate(`call ${call.id} was given the answer ${String(result?.answer)}`)
@@ -495,7 +523,8 @@ export class Client {
   #judge(status: number, sentAt: number, what: string): void {
     const now = this.#now
     if (status === 404) {
-      if (this.deleteSentAt === undefined && now < this.#secureUntil) this.violate(`404 for ${what}, but the session is there`)
+      if (this.deleteSentAt === undefined && now < this.#secureUntil)
+        this.violate(`404 for ${what}, but the session is there`)
       return
     }
     if (status >= 300 && status !== 400) return

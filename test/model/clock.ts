@@ -53,7 +53,14 @@ class Timer {
   }
 }
 
-const GLOBALS = ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'setImmediate', 'clearImmediate'] as const
+const GLOBALS = [
+  'setTimeout',
+  'clearTimeout',
+  'setInterval',
+  'clearInterval',
+  'setImmediate',
+  'clearImmediate',
+] as const
 
 export class VirtualClock {
   /** Ms since the epoch, of whoever has no clock of its own. */
@@ -68,7 +75,10 @@ export class VirtualClock {
     const { now } = Date
     const start = this.now
     const later = (run: (...args: unknown[]) => void, ms = 0, ...args: unknown[]) =>
-      new Timer(this, this.#add(this.now + Math.max(1, ms), current.getStore(), () => run(...args)))
+      new Timer(
+        this,
+        this.#add(this.now + Math.max(1, ms), current.getStore(), () => run(...args)),
+      )
     const cancel = (timer: unknown) => {
       if (timer instanceof Timer) timer.cancel()
     }
@@ -76,7 +86,10 @@ export class VirtualClock {
       setTimeout: later,
       clearTimeout: cancel,
       setImmediate: (run: (...args: unknown[]) => void, ...args: unknown[]) =>
-        new Timer(this, this.#add(this.now, current.getStore(), () => run(...args))),
+        new Timer(
+          this,
+          this.#add(this.now, current.getStore(), () => run(...args)),
+        ),
       clearImmediate: cancel,
       setInterval: (run: (...args: unknown[]) => void, ms = 1, ...args: unknown[]) => {
         const owner = current.getStore()

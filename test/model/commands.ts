@@ -392,7 +392,8 @@ export async function conclude(model: Model, world: World): Promise<void> {
   }
   for (const client of model.clients) {
     const { session } = client
-    for (const one of client.pending) model.violations.push(`client ${client.name}: call ${one.id} (${one.tool}) never ended`)
+    for (const one of client.pending)
+      model.violations.push(`client ${client.name}: call ${one.id} (${one.tool}) never ended`)
     const written = new Map<unknown, number>()
     for (const { session: of, call: id, tool } of deeds.started) {
       if (of === session && !TOOLS[tool].safe) written.set(id, (written.get(id) ?? 0) + 1)
@@ -409,21 +410,29 @@ export async function conclude(model: Model, world: World): Promise<void> {
   for (const client of model.clients) {
     const { session, deletedAt } = client
     if (deletedAt === undefined) continue
-    const left = deeds.instances.filter(({ context, closed, owner }) => context.session.id === session && !closed && !owner.dead)
+    const left = deeds.instances.filter(
+      ({ context, closed, owner }) => context.session.id === session && !closed && !owner.dead,
+    )
     if (left.length > 0) model.violations.push(`client ${client.name}: deleted, and ${left.length} instances live on`)
     const running = deeds.running(session as string)
-    if (running.length > 0) model.violations.push(`client ${client.name}: deleted, and ${running.map(({ tool }) => tool)} run`)
+    if (running.length > 0)
+      model.violations.push(`client ${client.name}: deleted, and ${running.map(({ tool }) => tool)} run`)
   }
   for (const { state, name, handler, owner } of world.nodes) {
     if (state !== 'up') continue
     let status: Awaited<ReturnType<typeof handler.status>> | undefined
-    clock.as(owner, () => void handler.status().then((answer) => {
-      status = answer
-    }))
+    clock.as(
+      owner,
+      () =>
+        void handler.status().then((answer) => {
+          status = answer
+        }),
+    )
     await clock.pass(100)
     const busy = deeds.started.filter((one) => one.owner === owner && !one.ended).length
     if (status?.openStreams !== 0) model.violations.push(`${name}: ${status?.openStreams} streams open, nobody there`)
-    if (busy === 0 && status?.liveSessions !== 0) model.violations.push(`${name}: ${status?.liveSessions} sessions live, nothing runs`)
+    if (busy === 0 && status?.liveSessions !== 0)
+      model.violations.push(`${name}: ${status?.liveSessions} sessions live, nothing runs`)
   }
   model.check()
 }

@@ -1,5 +1,5 @@
 /** A backend in memory behind a network that is slow, loses things, and comes between any node and the rest when it is told to. */
-import type { Backend, EventLog, SessionStore } from '../../src/backend/backend.js'
+import type { Backend, EventLog, Retention, SessionStore } from '../../src/backend/backend.js'
 import { memory } from '../../src/backend/memory.js'
 import type { Owner, VirtualClock } from './clock.js'
 
@@ -44,8 +44,9 @@ export class Network {
   constructor(
     readonly clock: VirtualClock,
     readonly random: () => number,
+    retention?: Retention,
   ) {
-    const { sessions, events, bus } = memory({ now: () => clock.now })
+    const { sessions, events, bus } = memory({ now: () => clock.now, ...(retention && { retention }) })
     this.truth = { sessions, events: events!, bus: bus! }
   }
 

@@ -75,7 +75,8 @@ export class ModelServer implements ServerInstance {
 
   #receive(message: JSONRPCMessage): void {
     if (isResponse(message)) {
-      if (message.id !== undefined) this.#asked.get(message.id)?.resolve('result' in message ? message.result : undefined)
+      if (message.id !== undefined)
+        this.#asked.get(message.id)?.resolve('result' in message ? message.result : undefined)
     } else if (isRequest(message)) this.#request(message)
     else this.#notification(message)
   }
@@ -156,7 +157,11 @@ export class ModelServer implements ServerInstance {
         break
       }
       case 'state':
-        Object.assign(result, { level: this.level, subscriptions: [...this.subscriptions], initialized: this.initialized })
+        Object.assign(result, {
+          level: this.level,
+          subscriptions: [...this.subscriptions],
+          initialized: this.initialized,
+        })
         break
       default:
     }

@@ -1,5 +1,8 @@
 /** A cluster in one process: nodes that come and go, and the connections that clients have to them. */
+
+import type { Retention } from '../../src/backend/backend.js'
 import { createSessionHandler, type SessionHandler, type SessionHandlerOptions } from '../../src/index.js'
+import type { FactoryContext, ServerFactory } from '../../src/options.js'
 import { Owner, VirtualClock } from './clock.js'
 import { Network, randomFrom } from './network.js'
 import { Deeds, ModelServer } from './server.js'
@@ -91,7 +94,9 @@ export class Connection {
     } else {
       const reader = response.body!.getReader()
       const decoder = new TextDecoder()
-      this.#cancel = () => void reader.cancel()
+      this.#cancel = () => {
+        reader.cancel()
+      }
       if (!this.open) this.#cancel()
       for (;;) {
         const { done, value } = await reader.read()
@@ -137,6 +142,9 @@ export interface WorldOptions {
   seed: number
   nodes?: number
   handler?: SessionHandlerOptions
+  retention?: Retention
+  /** Default: servers of {@link ModelServer}. */
+  factory?: (node: string) => ServerFactory
 }
 
 export class World {
@@ -153,7 +161,7 @@ export class World {
   constructor(private readonly options: WorldOptions) {
     this.clock.install()
     this.random = randomFrom(options.seed)
-    this.network = new Network(this.clock, randomFrom(options.seed + 1))
+    this.network = new Network(this.clock, randomFrom(options.seed + 1), options.retention)
     this.nodes = Array.from({ length: options.nodes ?? 3 }, () => this.#node())
   }
 
@@ -222,8 +230,10 @@ export class World {
 
   #start(name: string): Pick<SimulatedNode, 'owner' | 'handler'> {
     const owner = new Owner(name)
+    const factory =
+      this.options.factory?.(name) ?? ((context: FactoryContext) => new ModelServer(context, owner, this.deeds))
     const handler = this.clock.as(owner, () =>
-      createSessionHandler((context) => new ModelServer(context, owner, this.deeds), {
+      createSessionHandler(factory, {
         onerror: (error) => void this.errors.push(error),
         ...this.options.handler,
         backend: this.network.backendOf(owner),
