@@ -2,14 +2,34 @@
 import { createHash } from 'node:crypto'
 import { homedir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
-import type { Backend } from '../backend/backend.js'
 import { Failure } from './failure.js'
 import { stateFolder } from './state-folder.js'
 
-export type BackendUrl = { kind: 'memory' } | { kind: 'sqlite'; file: string }
+export type BackendUrl = { kind: 'memory' } | { kind: 'sqlite'; file: string } | ServerUrl
 
-const KNOWN = 'memory: or sqlite:<file>'
-const NOT_YET = new Set(['redis', 'rediss', 'valkey', 'postgres', 'postgresql', 'nats'])
+/** A database server's address. */
+export interface ServerUrl {
+  kind: 'redis' | 'postgres'
+  /** As the client libraries want it. May hold a password: never to be shown. */
+  url: string
+  /** What can be shown of it: scheme, host, port and database. */
+  name: string
+  /** Host and port. */
+  host: string
+  /** What must not be shown. */
+  secrets: readonly string[]
+}
+
+export const SHARED_BACKENDS = 'sqlite:<file>, redis://<host> or postgres://<host>/<database>'
+export const BACKENDS = `memory:, ${SHARED_BACKENDS}`
+/** Valkey speaks Redis' protocol, and the client libraries know it by that name. */
+const REDIS: Readonly<Record<string, string>> = {
+  redis: 'redis',
+  rediss: 'rediss',
+  valkey: 'redis',
+  valkeys: 'rediss',
+}
+const POSTGRES = new Set(['postgres', 'postgresql'])
 
 /** Throws a {@link Failure}; its text never shows more than the scheme, because the rest may hold a password. */
 export function parseBackendUrl(text: string): BackendUrl {
@@ -21,8 +41,19 @@ export function parseBackendUrl(text: string): BackendUrl {
     return { kind: 'memory' }
   }
   if (scheme === 'sqlite') return { kind: 'sqlite', file: sqliteFile(rest) }
-  if (NOT_YET.has(scheme)) throw new Failure(`this version has no ${scheme}: backend; use ${KNOWN}`, 2)
-  throw new Failure(`bad backend URL: ${colon < 0 ? 'it' : `${scheme}: is unknown, it`} must be ${KNOWN}`, 2)
+  const redis = REDIS[scheme]
+  if (redis !== undefined) return redisAddress(scheme, `${redis}:${rest}`)
+  if (POSTGRES.has(scheme)) return postgresAddress(scheme, `${scheme}:${rest}`)
+  if (scheme === 'nats') throw new Failure(`this version has no nats: backend yet; use ${BACKENDS}`, 2)
+  // Without the slashes, what stands before the colon may be a user.
+  const it = rest.startsWith('//') ? `${scheme}: is unknown, it` : 'it'
+  throw new Failure(`bad backend URL: ${it} must be ${BACKENDS}`, 2)
+}
+
+/** What to call it in a log line. */
+export function nameOf(url: BackendUrl): string {
+  if (url.kind === 'memory') return 'memory: (sessions end with this process)'
+  return url.kind === 'sqlite' ? `sqlite:${url.file}` : url.name
 }
 
 /**
@@ -38,27 +69,6 @@ export function defaultFile(command: readonly string[], cwd = process.cwd()): st
   return join(stateFolder(), `${name}-${hash}.db`)
 }
 
-/** Opens it far enough to know that it works. */
-export async function openBackend(url: BackendUrl): Promise<Backend> {
-  if (url.kind === 'memory') {
-    const { memory } = await import('../backend/memory.js')
-    return memory()
-  }
-  const { file } = url
-  try {
-    const { sqlite } = await import('../backend/sqlite.js')
-    const backend = sqlite({ file })
-    await backend.ping?.()
-    return backend
-  } catch (error) {
-    if (isMissing(error, 'better-sqlite3')) {
-      const text = 'SQLite needs a package that is not installed: npm install better-sqlite3, or use --backend memory:'
-      throw new Failure(text, 1, { cause: error })
-    }
-    throw new Failure(`cannot open sqlite:${file}: ${messageOf(error)}`, 1, { cause: error })
-  }
-}
-
 function sqliteFile(rest: string): string {
   // As in a URL without a host: sqlite:///var/lib/roam.db
   const path = rest.replace(/^\/\/(?=\/)/, '')
@@ -69,13 +79,47 @@ function sqliteFile(rest: string): string {
   return /^~[\\/]/.test(path) ? join(homedir(), path.slice(2)) : resolve(path)
 }
 
-function isMissing(error: unknown, name: string): boolean {
-  for (let at = error; at instanceof Error; at = at.cause) {
-    if ('code' in at && /^(ERR_)?MODULE_NOT_FOUND$/.test(String(at.code)) && at.message.includes(name)) return true
-  }
-  return false
+function redisAddress(scheme: string, url: string): ServerUrl {
+  const form = '[user:password@]host[:port][/database number]'
+  const parsed = parseAddress(scheme, url, form)
+  if (!parsed.hostname || !/^\/?\d*$/.test(parsed.pathname)) throw notAnAddress(scheme, form)
+  return serverUrl('redis', url, parsed, parsed.hostname, '6379')
 }
 
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
+function postgresAddress(scheme: string, url: string): ServerUrl {
+  const form = '[user:password@]host[:port]/database'
+  const parsed = parseAddress(scheme, url, form)
+  // Without a host it is libpq's way to name a socket or a host: ?host=.
+  return serverUrl('postgres', url, parsed, parsed.hostname || parsed.searchParams.get('host') || 'localhost', '5432')
+}
+
+function parseAddress(scheme: string, url: string, form: string): URL {
+  if (!url.slice(url.indexOf(':')).startsWith('://') || !URL.canParse(url)) throw notAnAddress(scheme, form)
+  const parsed = new URL(url)
+  // An "@" after the host is the sign of a password that was not encoded, whose beginning would pass for host and port.
+  if (parsed.hash || /@/.test(parsed.pathname + parsed.search)) throw notAnAddress(scheme, form)
+  return parsed
+}
+
+function notAnAddress(scheme: string, form: string): Failure {
+  const hint = 'with what is special in user or password percent-encoded'
+  return new Failure(`bad backend URL: write ${scheme}://${form}, ${hint}`, 2)
+}
+
+function serverUrl(kind: ServerUrl['kind'], url: string, parsed: URL, hostname: string, port: string): ServerUrl {
+  const host = `${hostname}:${parsed.port || port}`
+  const name = `${parsed.protocol}//${host}${parsed.pathname === '/' ? '' : parsed.pathname}`
+  return { kind, url, name, host, secrets: secretsOf(parsed) }
+}
+
+function secretsOf({ password, searchParams }: URL): string[] {
+  return [password, decoded(password), searchParams.get('password') ?? ''].filter((secret) => secret !== '')
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
 }

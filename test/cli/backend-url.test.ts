@@ -1,7 +1,7 @@
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { defaultFile, parseBackendUrl } from '../../src/cli/backend-url.js'
+import { defaultFile, nameOf, parseBackendUrl } from '../../src/cli/backend-url.js'
 import { stateFolder } from '../../src/cli/state-folder.js'
 
 describe('a backend URL', () => {
@@ -24,12 +24,32 @@ describe('a backend URL', () => {
     'sessions.db',
     '',
     'mysql://root:secret@db',
-    'redis://:secret@db',
-    'postgres://me:secret@db/x',
+    'redis:secret',
+    'redis://',
+    'redis://me:secret@db/name',
+    'redis://me:1/secret@db',
+    'postgres://me:sec#ret@db/x',
+    'postgres://me:1/secret@db/x',
+    'me:secret@db',
     'nats://secret@db',
   ])('%j is refused in one line that shows no password', (text) => {
     expect(() => parseBackendUrl(text)).toThrow(/^[^\n]*$/)
     expect(() => parseBackendUrl(text)).not.toThrow(/secret/)
+  })
+})
+
+describe('the address of a server', () => {
+  it.each([
+    ['redis://db', 'redis', 'redis://db:6379', 'db:6379'],
+    ['REDISS://me:secret@db.internal:7000/3', 'redis', 'rediss://db.internal:7000/3', 'db.internal:7000'],
+    ['valkey://:secret@[::1]', 'redis', 'redis://[::1]:6379', '[::1]:6379'],
+    ['postgres://me:s%40secret@db/app?sslmode=disable', 'postgres', 'postgres://db:5432/app', 'db:5432'],
+    ['postgresql:///app?host=/run/postgresql&password=secret', 'postgres', 'postgresql:///run/postgresql:5432/app', ''],
+  ])('%s is understood, and named without its password', (text, kind, name, host) => {
+    const url = parseBackendUrl(text)
+    expect(url).toMatchObject({ kind, name })
+    if (host) expect(url).toMatchObject({ host })
+    expect(nameOf(url)).not.toMatch(/secret|%40/)
   })
 })
 

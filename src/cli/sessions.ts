@@ -1,0 +1,113 @@
+/** `mcp-roam sessions`: what an operator sees and does, while nodes may be using the same backend. */
+import { existsSync } from 'node:fs'
+import type { Writable } from 'node:stream'
+import { createSessionHandler, type SessionDirectory } from '../handler.js'
+import type { SessionInfo } from '../options.js'
+import { parseBackendUrl, SHARED_BACKENDS } from './backend-url.js'
+import { Failure } from './failure.js'
+import { failureOf, openBackend } from './open-backend.js'
+import { Output } from './output.js'
+import { printable, Table } from './table.js'
+
+export interface SessionsOptions {
+  backend: string
+  json: boolean
+}
+
+export async function listSessions({ backend, json }: SessionsOptions, stdout: Writable): Promise<void> {
+  const output = new Output(stdout)
+  await withSessions(backend, async (sessions) => {
+    const table = new Table(
+      [
+        { title: 'ID', width: 36 },
+        { title: 'CLIENT', max: 40 },
+        { title: 'PROTOCOL' },
+        { title: 'CREATED' },
+        { title: 'SUBSCRIPTIONS', right: true },
+      ],
+      (line) => output.line(line),
+    )
+    for await (const session of sessions.list()) {
+      if (json) output.line(JSON.stringify(plain(session)))
+      else table.row(cells(session))
+      await output.room()
+      if (output.closed) break
+    }
+    if (!json) table.end()
+    await output.end()
+  })
+}
+
+export async function showSession(id: string, { backend, json }: SessionsOptions, stdout: Writable): Promise<void> {
+  const output = new Output(stdout)
+  await withSessions(backend, async (sessions) => {
+    const session = await sessions.get(id)
+    if (!session) throw unknown(id)
+    if (json) output.line(JSON.stringify(plain(session)))
+    else for (const [name, value] of facts(session)) output.line(`${name.padEnd(15)}${printable(value)}`)
+    await output.end()
+  })
+}
+
+export async function deleteSession(id: string, { backend, json }: SessionsOptions, stdout: Writable): Promise<void> {
+  const output = new Output(stdout)
+  await withSessions(backend, async (sessions) => {
+    if (!(await sessions.delete(id))) throw unknown(id)
+    output.line(json ? JSON.stringify({ id, deleted: true }) : `deleted ${printable(id)}`)
+    await output.end()
+  })
+}
+
+/** As a node like any other, so that the ones that serve are told of what is done here; but it never serves itself. */
+async function withSessions(backend: string, use: (sessions: SessionDirectory) => Promise<void>): Promise<void> {
+  const url = parseBackendUrl(backend)
+  if (url.kind === 'memory') throw new Failure(`memory: is seen by its own process alone; use ${SHARED_BACKENDS}`, 2)
+  // To open it would make it.
+  if (url.kind === 'sqlite' && !existsSync(url.file)) throw new Failure(`no such file: ${url.file}`)
+  const never = () => {
+    throw new Error('nothing is served here')
+  }
+  const handler = createSessionHandler(never, { backend: await openBackend(url) })
+  try {
+    await use(handler.sessions)
+  } catch (error) {
+    throw error instanceof Failure ? error : failureOf(url, error)
+  } finally {
+    await handler.close()
+  }
+}
+
+function unknown(id: string): Failure {
+  return new Failure(`no such session: ${printable(id)}`)
+}
+
+function plain({ id, clientInfo, clientCapabilities, protocolVersion, createdAt, subscriptions }: SessionInfo) {
+  return { id, clientInfo, clientCapabilities, protocolVersion, createdAt, subscriptions }
+}
+
+function cells({ id, clientInfo, protocolVersion, createdAt, subscriptions }: SessionInfo): string[] {
+  return [id, nameOf(clientInfo), protocolVersion, timeOf(createdAt), String(subscriptions.length)]
+}
+
+function facts(session: SessionInfo): [string, string][] {
+  const { id, clientInfo, clientCapabilities, protocolVersion, createdAt, subscriptions } = session
+  return [
+    ['id', id],
+    ['client', nameOf(clientInfo)],
+    ['protocol', protocolVersion],
+    ['created', timeOf(createdAt)],
+    ['capabilities', Object.keys(clientCapabilities).join(', ') || 'none'],
+    ['subscriptions', String(subscriptions.length)],
+    ...subscriptions.map((uri): [string, string] => ['', uri]),
+  ]
+}
+
+/** What a client says of itself need not be what it should be. */
+function nameOf(clientInfo: SessionInfo['clientInfo']): string {
+  return [clientInfo?.name, clientInfo?.version].filter((part) => typeof part === 'string').join(' ') || '-'
+}
+
+/** To the second, e.g. 2025-11-25T09:30:00Z. */
+function timeOf(date: Date): string {
+  return Number.isNaN(date.getTime()) ? '-' : date.toISOString().replace(/\.\d+/, '')
+}

@@ -1,0 +1,12 @@
+/** Resolves with the first signal to stop. The second one ends the process. */
+export function stopSignal(): Promise<'SIGTERM' | 'SIGINT'> {
+  return new Promise((resolve) => {
+    let count = 0
+    const onsignal = (name: string, number: number) => {
+      if (++count > 1) process.exit(128 + number)
+      resolve(name === 'SIGINT' ? 'SIGINT' : 'SIGTERM')
+    }
+    process.on('SIGTERM', onsignal)
+    process.on('SIGINT', onsignal)
+  })
+}

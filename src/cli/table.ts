@@ -1,0 +1,64 @@
+/** Columns for a person, of which the first rows appear before the last are known. */
+
+export interface Column {
+  title: string
+  /** At least. */
+  width?: number
+  /** At most; what is longer is cut. */
+  max?: number
+  /** Whether it is flush right. */
+  right?: boolean
+}
+
+/** Rows that decide how wide the columns are; later ones may still widen them. */
+const SAMPLE = 100
+const GAP = '  '
+
+export class Table {
+  #widths: number[]
+  /** Rows that wait until the columns' widths are known; undefined: they are. */
+  #waiting: string[][] | undefined = []
+
+  constructor(
+    private readonly columns: readonly Column[],
+    private readonly print: (line: string) => void,
+  ) {
+    this.#widths = columns.map(({ width = 0 }) => width)
+    this.row(columns.map(({ title }) => title))
+  }
+
+  row(cells: readonly string[]): void {
+    const row = cells.map((cell, i) => short(cell, this.columns[i]?.max))
+    for (const [i, cell] of row.entries()) this.#widths[i] = Math.max(this.#widths[i] ?? 0, cell.length)
+    if (!this.#waiting) this.#print(row)
+    else if (this.#waiting.push(row) > SAMPLE) this.#flush()
+  }
+
+  /** To be called after the last row. */
+  end(): void {
+    this.#flush()
+  }
+
+  #flush(): void {
+    for (const row of this.#waiting ?? []) this.#print(row)
+    this.#waiting = undefined
+  }
+
+  #print(row: readonly string[]): void {
+    const padded = row.map((cell, i) => {
+      const width = this.#widths[i] ?? 0
+      return this.columns[i]?.right ? cell.padStart(width) : cell.padEnd(width)
+    })
+    this.print(padded.join(GAP).trimEnd())
+  }
+}
+
+/** Text that others wrote, without what would move a terminal's cursor, or turn its writing around. */
+export function printable(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu, '\uFFFD')
+}
+
+function short(cell: string, max = Number.POSITIVE_INFINITY): string {
+  const text = printable(cell)
+  return text.length <= max ? text : `${text.slice(0, max - 1)}…`
+}
