@@ -12,9 +12,18 @@ import type { StreamOwner, Streams } from '../stream/streams.js'
 import type { StreamWriter } from '../stream/writer.js'
 import type { Deadline, Deadlines } from './deadlines.js'
 
+/** What the exchanges of a live session have in common. */
+export interface ExchangeHost {
+  readonly streams: Streams
+  readonly owner: StreamOwner
+  readonly responseMode: ResponseMode
+  /** When an answer that takes its time becomes a stream. */
+  readonly upgrades: Deadlines
+  /** The stream can no longer be written: nothing that is still running here will be heard. */
+  onlost(exchange: Exchange): void
+}
+
 export interface ExchangeOptions {
-  streams: Streams
-  owner: StreamOwner
   /** Undefined for a stream that began on another node. */
   reply: HttpReply | undefined
   /** The stream to go on with; else there is none yet. */
@@ -23,30 +32,27 @@ export interface ExchangeOptions {
   progress?: ReadonlyMap<unknown, number>
   /** Answered by an array. */
   batch: boolean
-  responseMode: ResponseMode
-  /** When an answer that takes its time becomes a stream. */
-  upgrades: Deadlines
-  /** The stream can no longer be written: nothing that is still running here will be heard. */
-  onlost(exchange: Exchange): void
 }
 
 export class Exchange implements Deadline {
+  readonly #host: ExchangeHost
   readonly #options: ExchangeOptions
   readonly #requests: readonly JSONRPCRequest[]
-  readonly #unanswered: Map<RequestId, JSONRPCRequest>
+  readonly #unanswered = new Map<RequestId, JSONRPCRequest>()
   /** Answers of a batch that wait for the others. */
   readonly #answers: string[] = []
   #stream: { id: string; writer: StreamWriter } | undefined
   #done = false
 
-  constructor(requests: readonly JSONRPCRequest[], options: ExchangeOptions) {
+  constructor(requests: readonly JSONRPCRequest[], host: ExchangeHost, options: ExchangeOptions) {
+    this.#host = host
     this.#options = options
     this.#requests = requests
-    this.#unanswered = new Map(requests.map((request) => [request.id, request]))
+    for (const request of requests) this.#unanswered.set(request.id, request)
     this.#stream = options.stream
     if (this.#stream) return
-    if (options.responseMode === 'sse') this.#open()
-    else if (options.responseMode === 'auto') options.upgrades.add(this)
+    if (host.responseMode === 'sse') this.#open()
+    else if (host.responseMode === 'auto') host.upgrades.add(this)
   }
 
   get settled(): boolean {
@@ -78,14 +84,14 @@ export class Exchange implements Deadline {
 
   /** Something the server sends on behalf of a request that is not its answer. False: this exchange takes no such thing. */
   send(message: JSONRPCMessage, text: string): boolean {
-    if (this.#done || (this.#options.responseMode === 'json' && !this.#stream)) return false
+    if (this.#done || (this.#host.responseMode === 'json' && !this.#stream)) return false
     if (!this.#isOld(message)) this.#open().push(text)
     return true
   }
 
   /** Leaves the requests to whoever resumes the stream, as if this node had died. False: the client has no way to. */
   async handOver(): Promise<boolean> {
-    const { streams, owner } = this.#options
+    const { streams, owner } = this.#host
     if (this.#done || !owner.priming) return false
     const writer = this.#open()
     if (!(await writer.open())) return false
@@ -97,8 +103,8 @@ export class Exchange implements Deadline {
 
   /** Ends the connection, not the stream: the client comes back for the rest. */
   disconnect(): void {
-    if (this.#done || this.#options.responseMode === 'json') return
-    const { streams, owner } = this.#options
+    if (this.#done || this.#host.responseMode === 'json') return
+    const { streams, owner } = this.#host
     this.#open()
       .open()
       .then(() => {
@@ -117,7 +123,8 @@ export class Exchange implements Deadline {
   abandon(): void {
     if (this.#done) return
     this.#done = true
-    const { reply, streams, owner } = this.#options
+    const { reply } = this.#options
+    const { streams, owner } = this.#host
     if (this.#stream) {
       this.#stream.writer.end()
       streams.disconnect(owner.id, this.#stream.id)
@@ -127,7 +134,8 @@ export class Exchange implements Deadline {
   /** A request could not be completed for a reason of the wire table. */
   refuse(refusal: Refusal, id: RequestId): void {
     if (this.#done) return
-    const { reply, batch, owner } = this.#options
+    const { reply, batch } = this.#options
+    const { owner } = this.#host
     if (this.#stream || batch || !reply) {
       this.answer(id, { jsonrpc: '2.0', id, error: { code: refusal.code, message: refusal.message } })
       return
@@ -145,7 +153,8 @@ export class Exchange implements Deadline {
     if (this.#done) return
     this.#done = true
     if (this.#stream) return
-    const { reply, owner, batch } = this.#options
+    const { reply, batch } = this.#options
+    const { owner } = this.#host
     if (!reply) return
     if (this.#answers.length === 0) {
       reply.stream({ ...SSE_HEADERS, 'mcp-session-id': owner.id }).end()
@@ -163,12 +172,13 @@ export class Exchange implements Deadline {
 
   #open(): StreamWriter {
     if (this.#stream) return this.#stream.writer
-    const { streams, owner, reply } = this.#options
+    const { reply } = this.#options
+    const { streams, owner } = this.#host
     const id = newStreamId()
     const writer = streams.writer(owner, id, { requests: this.#requests }, () => {
       if (this.#done) return
       this.#done = true
-      this.#options.onlost(this)
+      this.#host.onlost(this)
     })
     this.#stream = { id, writer }
     if (reply) streams.begin(owner, id, reply)

@@ -21,7 +21,7 @@ import { type Orphan, outcomeUnknown } from '../stream/orphan.js'
 import type { StreamOwner, Streams } from '../stream/streams.js'
 import { runInSession } from './current.js'
 import type { Deadlines } from './deadlines.js'
-import { Exchange, type ExchangeOptions } from './exchange.js'
+import { Exchange, type ExchangeHost, type ExchangeOptions } from './exchange.js'
 import { isStateBearing, replay } from './journal.js'
 import { askingNode, OutgoingRequests } from './outgoing.js'
 import { Received } from './received.js'
@@ -54,7 +54,7 @@ export interface LiveSessionHost {
   onerror(error: Error): void
 }
 
-export class LiveSession implements Transport {
+export class LiveSession implements Transport, ExchangeHost {
   onclose?: (() => void) | undefined
   onerror?: ((error: Error) => void) | undefined
   onmessage?: ((message: JSONRPCMessage, extra?: MessageExtra) => void) | undefined
@@ -68,6 +68,9 @@ export class LiveSession implements Transport {
   touchedAt = Number.NEGATIVE_INFINITY
   /** How the session's streams know it. */
   owner: StreamOwner
+  readonly streams: Streams
+  readonly responseMode: ResponseMode
+  readonly upgrades: Deadlines
 
   #recorder: Recorder | undefined
   #server: ServerInstance | undefined
@@ -88,6 +91,9 @@ export class LiveSession implements Transport {
   ) {
     this.sessionId = id
     this.owner = { id, priming: false }
+    this.streams = host.streams
+    this.responseMode = host.responseMode
+    this.upgrades = host.upgrades
     this.#outgoing = new OutgoingRequests(host.node.id)
   }
 
@@ -121,7 +127,7 @@ export class LiveSession implements Transport {
 
   /** The session can be used from now on. */
   publish(): void {
-    for (const text of this.#held ?? []) void this.host.streams.send(this.id, text)
+    for (const text of this.#held ?? []) void this.streams.send(this.id, text)
     this.#held = undefined
   }
 
@@ -223,7 +229,7 @@ export class LiveSession implements Transport {
     const exchange = related === undefined ? undefined : this.#exchanges.get(related)
     if (exchange?.send(outgoing, text)) return
     if (this.#held) this.#held.push(text)
-    else void this.host.streams.send(this.id, text)
+    else void this.streams.send(this.id, text)
   }
 
   /** The record as the store has it now. */
@@ -309,7 +315,7 @@ export class LiveSession implements Transport {
   }
 
   closeStandaloneSSE(): void {
-    this.host.streams.disconnect(this.id, STANDALONE)
+    this.streams.disconnect(this.id, STANDALONE)
   }
 
   /** Ends the instance, not the session. Requests that are running end with an error. Resolves when the server has closed. */
@@ -349,13 +355,8 @@ export class LiveSession implements Transport {
     await Promise.all([...this.#exchanges.values()].map((exchange) => exchange.flushed()))
   }
 
-  #exchange(
-    requests: JSONRPCRequest[],
-    options: Pick<ExchangeOptions, 'reply' | 'batch' | 'stream' | 'progress'>,
-  ): Exchange {
-    const { streams, responseMode, upgrades } = this.host
-    const onlost = (lost: Exchange) => this.#abort(lost)
-    const exchange = new Exchange(requests, { ...options, streams, owner: this.owner, responseMode, upgrades, onlost })
+  #exchange(requests: JSONRPCRequest[], options: ExchangeOptions): Exchange {
+    const exchange = new Exchange(requests, this, options)
     for (const { id } of requests) this.#exchanges.set(id, exchange)
     return exchange
   }
@@ -366,12 +367,8 @@ export class LiveSession implements Transport {
 
   /** Hands a request to the server. */
   #run(message: JSONRPCRequest, request: HttpRequest, exchange: Exchange): void {
-    const { owner } = this
-    const closer = owner.priming
-      ? { closeSSE: () => exchange.disconnect(), closeStandaloneSSE: () => this.closeStandaloneSSE() }
-      : undefined
     try {
-      this.#dispatch(message, new Received(request, closer))
+      this.#dispatch(message, new Received(request, this, exchange))
     } catch (error) {
       this.host.onerror(error instanceof Error ? error : new Error(String(error)))
       this.#exchanges.delete(message.id)
@@ -380,8 +377,8 @@ export class LiveSession implements Transport {
     }
   }
 
-  /** Nobody will hear the answers: the handlers may as well stop. */
-  #abort(exchange: Exchange): void {
+  /** Nobody will hear the answers of an exchange: the handlers may as well stop. */
+  onlost(exchange: Exchange): void {
     for (const { id } of [...exchange.unanswered]) {
       this.#exchanges.delete(id)
       this.#dispatch({ jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: id } })

@@ -1,23 +1,20 @@
 /** What handlers are told of the HTTP request that a message came in. Made for each message, read by few. */
 import type { HttpRequest } from '../http/message.js'
 import type { MessageExtra } from '../options.js'
-
-export interface StreamCloser {
-  closeSSE(): void
-  closeStandaloneSSE(): void
-}
+import type { Exchange } from './exchange.js'
+import type { LiveSession } from './live.js'
 
 export class Received implements MessageExtra {
   readonly #request: HttpRequest
-  readonly closeSSEStream?: () => void
-  readonly closeStandaloneSSEStream?: () => void
+  readonly #live: LiveSession | undefined
+  readonly #exchange: Exchange | undefined
+  #lazy: Request | undefined
 
-  /** `closer` is for requests whose client can come back for what it has not yet received. */
-  constructor(request: HttpRequest, closer?: StreamCloser) {
+  /** Of a message that is a request: the session and the exchange that it is part of. */
+  constructor(request: HttpRequest, live?: LiveSession, exchange?: Exchange) {
     this.#request = request
-    if (!closer) return
-    this.closeSSEStream = () => closer.closeSSE()
-    this.closeStandaloneSSEStream = () => closer.closeStandaloneSSE()
+    this.#live = live
+    this.#exchange = exchange
   }
 
   get authInfo(): NonNullable<MessageExtra['authInfo']> {
@@ -30,6 +27,18 @@ export class Received implements MessageExtra {
   }
 
   get request(): Request {
-    return this.#request.request
+    this.#lazy ??= this.#request.request
+    return this.#lazy
+  }
+
+  /** Only for a client that can come back for what it has not yet received. */
+  get closeSSEStream(): () => void {
+    const exchange = this.#live?.owner.priming ? this.#exchange : undefined
+    return (exchange && (() => exchange.disconnect())) as () => void
+  }
+
+  get closeStandaloneSSEStream(): () => void {
+    const live = this.#live?.owner.priming ? this.#live : undefined
+    return (live && (() => live.closeStandaloneSSE())) as () => void
   }
 }
