@@ -1,0 +1,134 @@
+/** A node that is gone, or seemed to be: whoever follows its streams gets one answer, and soon (DESIGN, "Dead node"). */
+import { setTimeout as delay } from 'node:timers/promises'
+import { describe, expect, onTestFailed, onTestFinished, test } from 'vitest'
+import { HEARTBEAT_TTL } from '../../src/cluster/node.js'
+import { SDKS } from '../harness/server.js'
+import { within } from '../harness/within.js'
+import { Balancer } from './balancer.js'
+import { type Call, ChaosClient } from './client.js'
+import { BACKENDS, Cluster } from './cluster.js'
+import type { Run } from './tools.js'
+
+/** How long an answer may take once the node is gone, in ms. */
+const LIMIT = HEARTBEAT_TTL + 1000
+const BOUND = 30_000
+/** The work of the safe call, which is done twice, in ms. */
+const SAFE_WORK = 2000
+
+async function eventually(what: string, holds: () => boolean): Promise<void> {
+  const poll = async () => {
+    while (!holds()) await delay(20)
+  }
+  await within(poll(), what)
+}
+
+describe.each(BACKENDS)('$name', (backend) => {
+  /** Two nodes; two calls that run on A: one that must not run twice and would take half a minute, and one that may. */
+  async function running(sdk: (typeof SDKS)[number]) {
+    const cluster = await Cluster.start(backend, { sdk, retryInterval: 100 }, 2)
+    onTestFinished(() => cluster.stop())
+    const [a, b] = cluster.nodes as [(typeof cluster.nodes)[0], (typeof cluster.nodes)[0]]
+    onTestFailed(() => console.error([...a.log.slice(-20), ...b.log.slice(-20)].join('\n')))
+    const balancer = await Balancer.start([a.origin, b.origin], { interval: 0 })
+    onTestFinished(() => balancer.close())
+    balancer.rotation = [a.origin]
+    const client = await ChaosClient.connect(sdk, balancer.url)
+    onTestFinished(() => client.close())
+    const calls = [
+      client.call('long_once', { steps: 300, ms: 100 }, BOUND),
+      client.call('long', { steps: 1, ms: SAFE_WORK }, BOUND),
+    ]
+    const [once, again] = client.calls as [Call, Call]
+    await eventually('both streams', () => once.progress.length > 1 && again.resumable)
+    const follow = async (node: typeof a) => {
+      balancer.rotation = [node.origin]
+      while (balancer.streams > 0) balancer.cut(0, false)
+      const from = once.progress.length
+      if (node === b) await eventually('progress from A through B', () => once.progress.length > from + 1)
+    }
+    return { cluster, a, b, balancer, client, calls, once, again, follow }
+  }
+
+  const runs = (cluster: Cluster, { key }: Call, what: Run['what']) =>
+    cluster.runs().filter((run) => run.key === key && run.what === what)
+
+  test.each(
+    SDKS.flatMap((sdk) => [
+      { sdk, where: 'another node' },
+      { sdk, where: 'the node itself' },
+    ]),
+  )(
+    'calls ($sdk) followed on $where are answered within the heartbeat’s TTL and a second after a kill',
+    async ({ sdk, where }) => {
+      const { cluster, a, b, balancer, client, calls, once, again, follow } = await running(sdk)
+      if (where === 'another node') await follow(b)
+      else balancer.rotation = [b.origin]
+      const killed = performance.now()
+      const took = calls.map((call) => call.then(() => performance.now() - killed))
+      await a.kill()
+      const [first = 0, second = 0] = await Promise.all(took)
+      console.log(
+        `${backend.name}, ${sdk}, followed on ${where}: outcome unknown after ${Math.round(first)} ms, ` +
+          `safe call of ${SAFE_WORK} ms run again and answered after ${Math.round(second)} ms`,
+      )
+      expect(once.outcome, once.why).toBe('unknown')
+      expect(again.outcome, again.why).toBe('ok')
+      expect(first).toBeLessThan(LIMIT)
+      expect(second).toBeLessThan(LIMIT + SAFE_WORK)
+      expect(once.progress).toEqual(once.progress.map((_, index) => index + 1))
+      expect(again.progress).toEqual([1])
+      expect(runs(cluster, once, 'begun')).toHaveLength(1)
+      expect(runs(cluster, again, 'begun')).toHaveLength(2)
+      expect(client.doubled).toEqual([])
+      expect(client.initializes).toBe(1)
+      expect(client.sessionIds.size).toBe(1)
+    },
+  )
+
+  test.each(SDKS)('a node (%s) that was paused past its TTL and comes back has nothing more to say', async (sdk) => {
+    const { cluster, a, b, balancer, client, calls, once, again, follow } = await running(sdk)
+    await follow(b)
+    const pid = a.pid
+    a.pause()
+    const paused = performance.now()
+    await calls[0]
+    const took = performance.now() - paused
+    await calls[1]
+    console.log(`${backend.name}, ${sdk}, paused: outcome unknown after ${Math.round(took)} ms`)
+    expect(once.outcome, once.why).toBe('unknown')
+    expect(again.outcome, again.why).toBe('ok')
+    expect(took).toBeLessThan(LIMIT)
+    a.resume()
+    const unheard = () => runs(cluster, once, 'aborted').some((run) => run.pid === pid)
+    await eventually('the end of what nobody hears', unheard)
+    for (const call of [once, again]) {
+      const messages = await stream(balancer.url, client, call)
+      expect(messages.filter((message) => !('method' in message))).toHaveLength(1)
+      expect(messages.slice(0, -1).map((message) => message.params?.progress)).toEqual(call.progress)
+      expect('method' in (messages.at(-1) ?? {})).toBe(false)
+    }
+    expect(client.doubled).toEqual([])
+    expect(runs(cluster, once, 'begun')).toHaveLength(1)
+    expect(client.initializes).toBe(1)
+  })
+})
+
+interface Message {
+  method?: string
+  params?: { progress?: number }
+}
+
+/** All of the stream that answered a call, from its beginning to its end. */
+async function stream(url: string, client: ChaosClient, { token }: Call): Promise<Message[]> {
+  const response = await fetch(url, {
+    headers: {
+      accept: 'text/event-stream',
+      'mcp-session-id': [...client.sessionIds][0] ?? '',
+      'mcp-protocol-version': '2025-11-25',
+      'last-event-id': `${token?.split('.').slice(0, 2).join('.')}.0`,
+    },
+  })
+  expect(response.status).toBe(200)
+  const text = await within(response.text(), 'the end of the stream')
+  return [...text.matchAll(/^data: (.+)$/gm)].map(([, data]) => JSON.parse(data ?? '') as Message)
+}
