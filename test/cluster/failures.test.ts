@@ -9,7 +9,7 @@ import { describeWith, postgresProgram, redisProgram, startPostgres, startRedis 
 import { type Answer, EventStream, initialize, type SseEvent, WireClient } from '../session/wire-client.js'
 import { A, B, BACKENDS, C, type Cluster, type ClusterOptions, describeBackends, startCluster } from './cluster.js'
 
-const ACCEPTED = { action: 'accept', content: { username: 'u', email: 'u@example.com' } }
+const ACCEPTED: Elicited = { action: 'accept', content: { username: 'u', email: 'u@example.com' } }
 const UNKNOWN = '00000000-0000-4000-8000-000000000000'
 
 /** Heartbeat's time to live, and a bit: after this a silent node is taken for dead. */
@@ -266,7 +266,7 @@ describe.concurrent('a node', () => {
       expect((await echo(client, cluster, B)).status).toBe(200)
       await cluster.node(A).kill()
 
-      const respond = () => within(client.on(cluster.at(B)).respond(question.message.id, ACCEPTED), 'an answer')
+      const respond = () => within(client.on(cluster.at(B)).respond(question.message.id, { ...ACCEPTED }), 'an answer')
       // Nodes on one machine see at once that a process is gone; others, when its time to live is over.
       if (name !== 'SQLite') {
         expect(await respond()).toMatchObject({ status: 503, retryAfter: '1', body: { error: { code: -32603 } } })
@@ -295,7 +295,7 @@ describe.concurrent('a node', () => {
       const asking = await stream(client, cluster, A, 'ask', { message: 'm' })
       const question = await find(asking, isElicitation, 'the question')
       expect((await echo(client, cluster, B)).status).toBe(200)
-      const respond = () => within(client.on(cluster.at(B)).respond(question.message.id, ACCEPTED), 'an answer')
+      const respond = () => within(client.on(cluster.at(B)).respond(question.message.id, { ...ACCEPTED }), 'an answer')
       cluster.node(A).pause()
       expect(await respond()).toMatchObject({ status: 503, retryAfter: '1' })
       cluster.node(A).resume()
@@ -379,9 +379,8 @@ describe.concurrent('a store', () => {
         const store = await start()
         context.onTestFinished(() => store.stop())
         const cluster = await ownCluster(context, { sdk: 'v1', backend: store.url })
-        const elicitation = (message: string): Elicited => ({ action: 'accept', content: { username: message } })
         const client = await connectClient('v1', cluster.url, {
-          handlers: { elicitation },
+          handlers: { elicitation: () => ACCEPTED },
           route: ({ method, rpc }) => (method === 'GET' ? C : rpc.length === 0 ? B : A),
         })
         context.onTestFinished(() => client.close())
