@@ -41,7 +41,9 @@ type NodeScript = (node: string, restored: boolean) => Script
 
 async function cluster(
   script: NodeScript,
-  options: SessionHandlerOptions & DriverOptions & Pick<WorldOptions, 'retention'> & { seed?: number } = {},
+  options: Omit<SessionHandlerOptions, 'principal'> &
+    DriverOptions &
+    Pick<WorldOptions, 'retention'> & { seed?: number } = {},
 ): Promise<Cluster> {
   const { principal, version, retention, seed = 1, ...handler } = options
   const built: Server[] = []
