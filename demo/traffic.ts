@@ -5,16 +5,22 @@ import { StreamableHTTPClientTransport, StreamableHTTPError } from '@modelcontex
 import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js'
 import { ErrorCode, McpError } from '@modelcontextprotocol/sdk/types.js'
 
-/** A call without an answer for this long counts as hung, in ms. A node counts as dead after five seconds of silence. */
+/** A call without an answer for this long counts as hung, in ms. A node counts as dead after five seconds of silence at most. */
 const CALL_LIMIT = 15_000
-/** How long a server may take to come back, in ms. */
+/** How long it may take until calls are answered again, in ms. */
 const RECOVERY_LIMIT = 15_000
+/** How long a caller waits between an answer and its next call, in ms: some hundreds of calls show as much as thousands. */
+const PAUSE = 40
 
 /** The SDK's defaults. */
 const RECONNECTION = { initialReconnectionDelay: 1_000, maxReconnectionDelay: 30_000, reconnectionDelayGrowFactor: 1.5 }
 
-/** The server says that there is no such session. */
-export class SessionLost extends Error {}
+/** A node says that there is no such session. */
+export class SessionLost extends Error {
+  constructor() {
+    super('a node answered 404')
+  }
+}
 
 export interface Counts {
   made: number
@@ -28,17 +34,10 @@ export interface Counts {
 
 /** A call that took long enough to be killed half-way. */
 export interface LongCall {
-  /** Resolves when it has begun to show progress. */
-  underway: Promise<void>
+  /** Resolves when it shows progress, with the process that runs it. */
+  underway: Promise<number>
   /** How long it took, in ms, and which process answered. */
   answered: Promise<{ took: number; by: number }>
-}
-
-/** While the server is away. */
-interface Outage {
-  since: number
-  ended: Promise<void>
-  over: () => void
 }
 
 export class Traffic {
@@ -49,8 +48,8 @@ export class Traffic {
   readonly #transport: StreamableHTTPClientTransport
   #stopped = false
   #callers: Promise<void>[] = []
-  #outage: Outage | undefined
-  #outages = 0
+  /** Grows when a kill begins and when it is done. */
+  #kills = 0
 
   constructor(url: string) {
     this.#transport = new StreamableHTTPClientTransport(new URL(url), {
@@ -68,8 +67,12 @@ export class Traffic {
   }
 
   async open(): Promise<void> {
-    // The SDK's own class does not fit its own interface under exactOptionalPropertyTypes.
-    await this.#client.connect(this.#transport as Transport)
+    try {
+      // The SDK's own class does not fit its own interface under exactOptionalPropertyTypes.
+      await this.#client.connect(this.#transport as Transport)
+    } catch (error) {
+      throw isLost(error) ? new SessionLost() : error
+    }
   }
 
   /** Starts so many callers, each calling again as soon as it was answered. */
@@ -83,7 +86,9 @@ export class Traffic {
     await Promise.all(this.#callers)
   }
 
+  /** Leaves nothing of the session behind. */
   async close(): Promise<void> {
+    await this.#transport.terminateSession().catch(() => {})
     await this.#client.close()
   }
 
@@ -94,53 +99,34 @@ export class Traffic {
 
   callLong(): LongCall {
     const since = performance.now()
-    let onprogress = () => {}
-    const underway = new Promise<void>((resolve) => {
+    let onprogress = (_pid: number) => {}
+    const underway = new Promise<number>((resolve) => {
       onprogress = resolve
     })
     const answered = this.#call('survey', onprogress).then(
       (pid) => ({ took: performance.now() - since, by: Number(pid) }),
       (error: Error) => {
-        if (hung(error)) this.counts.hung++
+        if (isHung(error)) this.counts.hung++
         throw error
       },
     )
-    return { underway: Promise.race([underway, answered.then(() => {})]), answered }
+    return { underway: Promise.race([underway, answered.then(({ by }) => by)]), answered }
   }
 
-  /** To be called just before the server is killed: its callers hold on, and a call that fails from now on has its reason. */
-  interrupted(): void {
-    let over = () => {}
-    const ended = new Promise<void>((resolve) => {
-      over = resolve
-    })
-    this.#outages++
-    this.#outage = { since: performance.now(), ended, over }
-  }
-
-  /** To be called when it is dead: resolves with how long it took to answer again, in ms; throws {@link SessionLost}. */
-  async recovered(): Promise<number> {
-    const { since, over } = this.#outage as Outage
-    try {
-      await this.#knock(since)
-      return performance.now() - since
-    } catch (error) {
-      this.#stopped = true
-      throw error
-    } finally {
-      this.#outage = undefined
-      over()
-    }
-  }
-
-  async #knock(since: number): Promise<void> {
+  /** Kills a node, and resolves with how long it took until a call was answered again, in ms. */
+  async survive(kill: () => Promise<void>): Promise<number> {
+    const since = performance.now()
+    // A call that is under way now, or is made before the process is dead, has its reason to fail.
+    this.#kills++
+    await kill()
+    this.#kills++
     for (;;) {
       try {
         await this.#call('counted')
-        return
+        return performance.now() - since
       } catch (error) {
-        if (error instanceof StreamableHTTPError && error.code === 404) throw new SessionLost('the server answered 404')
-        if (performance.now() - since > RECOVERY_LIMIT) throw new Error('the server did not come back')
+        if (isLost(error)) throw new SessionLost()
+        if (performance.now() - since > RECOVERY_LIMIT) throw new Error('No node answers any more.')
       }
       await delay(10)
     }
@@ -150,21 +136,21 @@ export class Traffic {
     const { counts } = this
     while (!this.#stopped) {
       counts.made++
-      const outages = this.#outages
+      const kills = this.#kills
       try {
         await this.#call('count')
         counts.answered++
       } catch (error) {
-        if (hung(error)) counts.hung++
-        else if (this.#outages > outages) counts.failed++
+        if (isHung(error)) counts.hung++
+        else if (this.#kills > kills || this.#kills % 2 === 1) counts.failed++
         else counts.unexplained++
       }
-      await this.#outage?.ended
+      await delay(PAUSE)
     }
   }
 
-  async #call(name: string, onprogress?: () => void): Promise<string> {
-    const options = { timeout: CALL_LIMIT, ...(onprogress && { onprogress }) }
+  async #call(name: string, onprogress?: (pid: number) => void): Promise<string> {
+    const options = { timeout: CALL_LIMIT, ...(onprogress && { onprogress: reading(onprogress) }) }
     const result = await this.#client.callTool({ name }, undefined, options)
     const [content] = result.content as { text: string }[]
     if (result.isError) throw new Error(content?.text)
@@ -172,6 +158,14 @@ export class Traffic {
   }
 }
 
-function hung(error: unknown): boolean {
+function reading(onprogress: (pid: number) => void) {
+  return ({ message }: { message?: string | undefined }) => onprogress(Number(message))
+}
+
+function isHung(error: unknown): boolean {
   return error instanceof McpError && error.code === ErrorCode.RequestTimeout
+}
+
+function isLost(error: unknown): boolean {
+  return error instanceof StreamableHTTPError && error.code === 404
 }

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
 import { within } from '../harness/within.js'
+import { describeWith, postgresUrl, redisUrl } from '../services/use.js'
 import { isAlive } from './served.js'
 import { waitFor } from './wait.js'
 
@@ -43,29 +44,59 @@ async function demo(...args: string[]) {
   }
 }
 
-it('ends by itself with a summary: the same session, no call hung, nothing left behind', {
-  timeout: 70_000,
-}, async () => {
-  const { code, printed } = await demo()
-  expect(printed).toMatch(/The session survived \d+ kills\.\n$/)
+const SURVIVED = /The session survived \d+ kills\.\n$/
+
+/** Its summary says that all went well. */
+function expectSurvival({ code, printed }: { code: number; printed: string }): void {
+  expect(printed).toMatch(SURVIVED)
   expect(code).toBe(0)
   const id = /session before +(\S+)/.exec(printed)?.[1]
   expect(printed).toMatch(new RegExp(`session after +${id} +the same`))
   expect(printed).toMatch(/calls hung +0\n/)
-  expect(printed).toMatch(/long call +\S+ s +begun by (\d+), which was killed; finished by (?!\1)\d+\n/)
+  expect(printed).toMatch(/served by +A \d+ {2}B \d+ {2}C \d+ /)
+  // Begun and finished by nodes, which differ in their process ids.
+  expect(printed).toMatch(
+    /long call +\S+ s +begun by [ABC] \((\d+)\), which was killed; finished by [ABC] \((?!\1)\d+\)\n/,
+  )
+  expect(printed).not.toMatch(/Warning/)
+}
+
+it('ends by itself with a summary: the same session, no call hung, nothing left behind', {
+  timeout: 70_000,
+}, async () => {
+  const { code, printed } = await demo()
+  expectSurvival({ code, printed })
   expect(printed).not.toContain('\u001b')
   // tsx keeps its cache there.
   expect(readdirSync(temp).filter((name) => name.startsWith('mcp-roam'))).toEqual([])
-  const pids = [...printed.matchAll(/(\d+) -> (\d+) /g)].flatMap(([, killed, started]) => [
-    Number(killed),
-    Number(started),
-  ])
-  expect(pids.length).toBeGreaterThan(4)
+  const kills = [...printed.matchAll(/ ([ABC]) +(\d+) -> (\d+) /g)]
+  expect(kills.slice(0, 3).map(([, node]) => node)).toEqual(['A', 'B', 'C'])
+  expect(kills).toHaveLength(4)
+  const pids = kills.flatMap(([, , killed, started]) => [Number(killed), Number(started)])
   await waitFor(() => !pids.some(isAlive))
 })
 
 it('says so and fails when the session is lost', { timeout: 70_000 }, async () => {
   const { code, printed } = await demo('--backend', 'memory:')
-  expect(printed).toMatch(/The session is lost: the server answered 404\.\n$/)
+  expect(printed).toMatch(/The session is lost: a node answered 404\.\n$/)
   expect(code).toBe(1)
+})
+
+it('shows no password when it cannot connect', { timeout: 70_000 }, async () => {
+  const { code, printed } = await demo('--backend', 'redis://me:secret@127.0.0.1:1')
+  expect(code).toBe(1)
+  expect(printed).toContain('ECONNREFUSED')
+  expect(printed).not.toContain('secret')
+})
+
+describeWith('on Redis', await redisUrl(), (url) => {
+  it('survives as well', { timeout: 70_000 }, async () => {
+    expectSurvival(await demo('--backend', url))
+  })
+})
+
+describeWith('on PostgreSQL', await postgresUrl(), (url) => {
+  it('survives as well', { timeout: 70_000 }, async () => {
+    expectSurvival(await demo('--backend', url))
+  })
 })
