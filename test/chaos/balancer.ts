@@ -36,11 +36,14 @@ export class Balancer {
   #checks: NodeJS.Timeout[] = []
   #options: Required<BalancerOptions>
 
-  private constructor(nodes: readonly string[], options: BalancerOptions) {
+  private constructor(
+    private readonly nodes: readonly string[],
+    options: BalancerOptions,
+  ) {
     this.rotation = [...nodes]
     this.#options = { interval: 100, patience: 400, answerTimeout: 4000, ...options }
     this.#server = createServer((req, res) => this.#pass(req, res))
-    if (this.#options.interval > 0) for (const node of nodes) this.#watch(node, nodes)
+    if (this.#options.interval > 0) for (const node of nodes) this.#watch(node)
   }
 
   /** Whoever starts one closes it. */
@@ -87,7 +90,7 @@ export class Balancer {
     return [...this.#passages].filter(({ res }) => res.headersSent && !res.writableEnded && !res.destroyed)
   }
 
-  #watch(node: string, nodes: readonly string[]): void {
+  #watch(node: string): void {
     const { interval, patience } = this.#options
     let asking = false
     const check = async () => {
@@ -105,7 +108,7 @@ export class Balancer {
         },
       )
       asking = false
-      this.rotation = nodes.filter((each) => (each === node ? healthy : this.rotation.includes(each)))
+      this.rotation = this.nodes.filter((each) => (each === node ? healthy : this.rotation.includes(each)))
       if (answered || !this.shutdownSessions) return
       for (const { res, target } of [...this.#passages]) if (target === node) res.destroy()
     }
@@ -113,11 +116,9 @@ export class Balancer {
   }
 
   #pass(req: IncomingMessage, res: ServerResponse): void {
-    const target = this.rotation[this.#turn++ % this.rotation.length]
-    if (target === undefined) {
-      res.writeHead(502).end()
-      return
-    }
+    // with no node in rotation they are all tried in turn, as Envoy and AWS do: the health check may be what is wrong
+    const targets = this.rotation.length > 0 ? this.rotation : this.nodes
+    const target = targets[this.#turn++ % targets.length] ?? ''
     const passage: Passage = { req, res, target, doomed: false }
     this.#passages.add(passage)
     const { method, headers, url } = req

@@ -51,7 +51,9 @@ class Storm {
     const first = [...DISTURBANCES].map((what) => ({ what, at: random.below(1000) }))
     const agenda = first.sort((a, b) => a.at - b.at).map(({ what }) => what)
     while (this.now < duration) {
-      const disturbed = this.#disturb(agenda.shift() ?? random.pick(DISTURBANCES))
+      const due = agenda.findIndex((what) => this.#may(what))
+      const what = due >= 0 ? agenda.splice(due, 1)[0] : random.pick(DISTURBANCES)
+      const disturbed = what !== undefined && this.#may(what) ? this.#disturb(what) : Promise.resolve()
       this.#running.add(disturbed)
       disturbed.finally(() => this.#running.delete(disturbed)).catch(() => {})
       // connections are cut all the time
@@ -62,6 +64,16 @@ class Storm {
       await delay(random.between(50, 300))
     }
     await Promise.all(this.#running)
+  }
+
+  get #well(): Node[] {
+    return this.cluster.nodes.filter((node) => !this.#busy.has(node))
+  }
+
+  #may(what: Disturbance): boolean {
+    if (what === 'restart the backend') return this.cluster.backend.restart !== undefined && !this.#restarting
+    // one node is left to serve
+    return what.startsWith('cut') || this.#well.length > 1
   }
 
   async #disturb(what: Disturbance): Promise<void> {
@@ -78,7 +90,7 @@ class Storm {
       }
       case 'restart the backend': {
         const { kill, restart } = cluster.backend
-        if (!kill || !restart || this.#restarting) return
+        if (!kill || !restart) return
         this.done.push({ what, at })
         this.#restarting = true
         await kill()
@@ -93,11 +105,8 @@ class Storm {
   }
 
   async #disturbNode(what: 'kill' | 'pause' | 'drain', at: number): Promise<void> {
-    const { random, balancer, cluster } = this
-    const well = cluster.nodes.filter((node) => !this.#busy.has(node))
-    // one is left to serve
-    if (well.length < 2) return
-    const node = random.pick(well)
+    const { random, balancer } = this
+    const node = random.pick(this.#well)
     this.#busy.add(node)
     this.done.push({ what, at })
     if (what === 'pause') {
