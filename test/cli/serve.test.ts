@@ -195,6 +195,39 @@ describe('the process', () => {
     expect(isAlive(pid)).toBe(false)
   })
 
+  it('serves on for the notice after SIGTERM, being unwell, and then no more', async () => {
+    const { cli, url } = await serve(script('tools'), ['--drain-notice', '1.5'])
+    const client = await connect(url)
+    cli.signal('SIGTERM')
+    const since = performance.now()
+    await cli.lines.first((line) => line === 'mcp-roam: draining', 'the signal')
+    expect(await ask(new URL('/healthz', url).href)).toMatchObject({ status: 503 })
+    expect(await client.call('release')).toBe('released')
+    expect(await (await connect(url)).call('release')).toBe('released')
+    expect(await cli.exit()).toBe(0)
+    expect(performance.now() - since).toBeGreaterThan(1_500)
+  })
+
+  it('does not wait for a notice after Ctrl-C', async () => {
+    const { cli } = await serve(script('tools'), ['--drain-notice', '60'])
+    cli.signal('SIGINT')
+    expect(await cli.exit()).toBe(0)
+  })
+
+  it('leaves calls that take longer than the drain timeout to whoever comes next', async () => {
+    const { cli, url } = await serve(script('tools'), ['--drain-timeout', '0.2'])
+    const client = await connect(url)
+    const running = client.call('wait', { ms: 60_000 })
+    running.catch(() => {})
+    await cli.lines.first((line) => line.endsWith(' waiting'), 'the running call')
+    cli.signal('SIGTERM')
+    expect(await cli.exit()).toBe(0)
+    await serve(script('tools'), ['--port', portOf(url)])
+    await expect(within(running, 'the end of the call')).rejects.toThrow(/outcome of this request is unknown/)
+    expect(await client.call('release')).toBe('released')
+    expect(client.wire.count('initialize')).toBe(1)
+  })
+
   it('exits at once on a second signal, and leaves no child behind', async () => {
     const { cli, url } = await serve(script('tools'))
     const client = await connect(url)
@@ -335,6 +368,8 @@ describe('what cannot be done is said in one line', () => {
   it.each([
     [['--port', '70000', ...command], /--port.*0 to 65535/],
     [['--path', 'mcp', ...command], /--path.*begin with a slash/],
+    [['--drain-notice', '-1', ...command], /--drain-notice.*number of seconds/],
+    [['--drain-timeout', '10s', ...command], /--drain-timeout.*number of seconds/],
     [['--env', 'MCP_ROAM_NOT_SET', ...command], /--env.*not set here/],
     [['--no-such-option', ...command], /unknown option '--no-such-option'/],
     [[], /missing required argument 'command'/],

@@ -1,13 +1,14 @@
 /** `mcp-roam` as a process of its own, driven and watched from outside. */
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { Recorder } from '../harness/recorder.js'
 import { within } from '../harness/within.js'
 
-const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
+export const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 
 /** A script of children/, as the words of a command. */
 export function script(name: string): string[] {
@@ -72,6 +73,10 @@ export class Cli {
     return /ready at (http:\S+),/.exec(ready)?.[1] ?? ''
   }
 
+  get pid(): number {
+    return this.#child.pid ?? 0
+  }
+
   signal(name: NodeJS.Signals): void {
     this.#child.kill(name)
   }
@@ -85,6 +90,15 @@ export class Cli {
     this.signal('SIGKILL')
     await within(this.ended, 'the end of a killed process')
   }
+}
+
+/** The workers of `serve --workers`, which is not all that its process starts: tsx has a process of its own there. */
+export async function workersOf(pid: number): Promise<number[]> {
+  const { stdout } = await promisify(execFile)('ps', ['-A', '-ww', '-o', 'pid=,ppid=,args='])
+  return stdout.split('\n').flatMap((line) => {
+    const [worker, parent] = line.trim().split(/\s+/)
+    return Number(parent) === pid && line.includes(MAIN) ? Number(worker) : []
+  })
 }
 
 export function isAlive(pid: number): boolean {
