@@ -431,7 +431,7 @@ export class Client {
     }
   }
 
-  #message(message: Record<string, unknown>, call: Call | undefined): void {
+  #message(message: Record<string, unknown>, call: Call | undefined) {
     const session = sessionIn(message)
     if (session !== undefined && session !== this.session) this.violate(`a message of session ${session}`)
     if (!('method' in message)) return this.#response(message as unknown as JSONRPCMessage, call)
@@ -456,7 +456,7 @@ export class Client {
     }
   }
 
-  #response(message: JSONRPCMessage, call: Call | undefined): void {
+  #response(message: JSONRPCMessage, call: Call | undefined) {
     const { id, result, error } = message as {
       id?: unknown
       result?: Record<string, unknown>
@@ -482,7 +482,7 @@ export class Client {
       this.violate(`call ${call.id} was given the answer ${String(result?.answer)}`)
   }
 
-  #failed(call: Call, error: { data?: unknown }): void {
+  #failed(call: Call, error: { data?: unknown }) {
     const what = `call ${call.id} (${call.tool}) failed: ${JSON.stringify(error)}`
     if (call.cancelled || this.deleteSentAt !== undefined) return
     if (this.trouble.calmSince(call.sentAt)) return this.violate(`${what} without trouble`)

@@ -95,7 +95,7 @@ export class ModelServer implements ServerInstance {
     }
   }
 
-  #request(request: JSONRPCRequest): void {
+  #request(request: JSONRPCRequest) {
     const { id, method, params } = request
     const respond = (result: Record<string, unknown>) => this.#send({ jsonrpc: '2.0', id, result })
     switch (method) {

@@ -53,7 +53,7 @@ export class Connection {
     private readonly hearer: Hearer,
   ) {}
 
-  send(call: HttpCall): void {
+  send(call: HttpCall) {
     const { clock, network } = this.world
     const { owner, handler } = this.node
     if (this.node.state === 'down') return this.reset()
