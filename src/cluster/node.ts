@@ -83,6 +83,7 @@ export class ClusterNode {
   /** The names under which streams are being written by this node right now. */
   readonly writing = new Set<string>()
   #writers = 0
+  #distrusted = new Set<() => void>()
   #listeners = new Set<AskListener>()
   #joined = new Map<string, Membership>()
   #waiting = new Map<string, (used: Used) => void>()
@@ -124,6 +125,12 @@ export class ClusterNode {
     const name = `${this.id}:${this.#writers++}`
     this.writing.add(name)
     return name
+  }
+
+  /** Calls the listener each time the others may have taken this node for dead; with the way to end that. */
+  whenDistrusted(listener: () => void): () => void {
+    this.#distrusted.add(listener)
+    return () => void this.#distrusted.delete(listener)
   }
 
   /** The other nodes alive. */
@@ -234,8 +241,10 @@ export class ClusterNode {
     const before = monotonic()
     await this.bus.beat(this.id, HEARTBEAT_TTL)
     const silence = monotonic() - (this.#beatAt ?? before)
-    if (silence > HEARTBEAT_TTL) this.distrustedAt = monotonic()
     this.#beatAt = before
+    if (silence <= HEARTBEAT_TTL) return
+    this.distrustedAt = monotonic()
+    for (const listener of [...this.#distrusted]) listener()
   }
 
   #receive(text: string): void {

@@ -1,9 +1,17 @@
 /** Streams that are followed here and written elsewhere: whoever notices that their node is gone takes them over, once. */
+import { setTimeout as delay } from 'node:timers/promises'
 import type { EventLog } from '../backend/backend.js'
+import { Unavailable } from '../backend/bounded.js'
+import { monotonic } from '../clock.js'
 import { type ClusterNode, nodeOfWriter } from '../cluster/node.js'
+import { Refusal } from '../http/refusal.js'
 import type { Follower } from './follower.js'
 import { giveUp, type Orphan, type StreamHead, unfinished } from './orphan.js'
 import type { StreamWriter } from './writer.js'
+
+/** How long it is tried to finish a stream while the backend is away, and how often, in ms. */
+const PATIENCE = 30_000
+const RETRY_INTERVAL = 250
 
 /** A stream that is followed here. */
 export interface Watch {
@@ -51,6 +59,20 @@ export class Orphans {
     }
   }
 
+  /** A backend that is away for a moment is no reason to leave it undone. */
+  async #finish(orphan: Orphan, finish: Watch['finish']): Promise<void> {
+    const deadline = monotonic() + PATIENCE
+    for (;;) {
+      try {
+        return await finish(orphan)
+      } catch (error) {
+        const passing = error instanceof Unavailable || (error instanceof Refusal && error.status === 503)
+        if (!passing || monotonic() > deadline) throw error
+        await delay(RETRY_INTERVAL)
+      }
+    }
+  }
+
   async #takeOver(follower: Follower, watch: Watch): Promise<void> {
     const { session, stream, head, finish } = watch
     const name = this.node.newWriter()
@@ -67,7 +89,7 @@ export class Orphans {
       const left = await unfinished(this.log, session, stream, JSON.parse(head) as StreamHead)
       this.forget(follower)
       const orphan = { stream, writer, ...left }
-      finish(orphan).catch((error) => {
+      this.#finish(orphan, finish).catch((error) => {
         this.onerror(error)
         giveUp(orphan)
       })

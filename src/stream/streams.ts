@@ -1,9 +1,10 @@
 /** The streams that this node writes or follows: one connection a stream, fed from the event log. */
 import type { StreamInit } from '../backend/backend.js'
 import type { BoundedBackend } from '../backend/bounded.js'
-import { type ClusterNode, nodeOfWriter, type StreamNews } from '../cluster/node.js'
+import { type AskListener, type ClusterNode, nodeOfWriter, type StreamNews } from '../cluster/node.js'
 import type { HttpReply, Sink } from '../http/message.js'
 import { Refusal } from '../http/refusal.js'
+import { Arrival } from './arrival.js'
 import { type Cursor, formatEventId, STANDALONE, sessionTag } from './event-id.js'
 import { Follower } from './follower.js'
 import type { Orphan, StreamHead } from './orphan.js'
@@ -20,7 +21,7 @@ const WATCH_INTERVAL = 500
 /** A stream that is being written is kept from expiring this often, in ms; retention must be longer. */
 const REFRESH_INTERVAL = 30_000
 /** How long the connection that followed a stream until now may take to end, in ms. */
-const RELEASE_TIMEOUT = 250
+const RELEASE_TIMEOUT = 500
 
 export interface StreamsOptions {
   keepAlive: number
@@ -44,14 +45,20 @@ export class Streams {
   /** How far the last connection of a session's standalone stream has got, if it was here and is no more. */
   #sent = new Map<string, number>()
   /** Connections that are being made, by session. */
-  #attaching = new Map<string, number>()
+  #arrivals = new Map<string, Set<Arrival>>()
+  #turns = 0
   #followers = new Map<string, Map<string, Follower>>()
   #standalone = new Map<string, StreamWriter>()
   /** Writers of streams that only this node writes. */
   #writers = new Set<StreamWriter>()
   #orphans: Orphans
   #timers: NodeJS.Timeout[] = []
+  #listener: AskListener = async (session, ask) => {
+    const position = ask.kind === 'attached' ? await this.#release(session, ask.stream, this.#turns) : undefined
+    return position === undefined ? { used: false } : { used: true, position }
+  }
   #unlisten: (() => void) | undefined
+  #undistrust: (() => void) | undefined
 
   constructor(
     private readonly node: ClusterNode,
@@ -65,7 +72,7 @@ export class Streams {
 
   /** The number of connections of a session on this node, open or being made. */
   count(session: string): number {
-    return (this.#followers.get(session)?.size ?? 0) + (this.#attaching.get(session) ?? 0)
+    return (this.#followers.get(session)?.size ?? 0) + (this.#arrivals.get(session)?.size ?? 0)
   }
 
   /** The number of connections that are open on this node. */
@@ -120,14 +127,16 @@ export class Streams {
     reply: HttpReply,
     finish: (orphan: Orphan) => Promise<void>,
   ): Promise<void> {
-    const { id } = owner
-    this.#attaching.set(id, (this.#attaching.get(id) ?? 0) + 1)
+    const arrival = new Arrival(cursor?.stream ?? STANDALONE)
+    const arrivals = this.#arrivals.get(owner.id) ?? new Set()
+    this.#arrivals.set(owner.id, arrivals.add(arrival))
+    this.#listen()
     try {
-      await this.#attach(owner, cursor, reply, finish)
+      await this.#attach(owner, cursor, reply, finish, arrival)
     } finally {
-      const left = (this.#attaching.get(id) ?? 0) - 1
-      if (left > 0) this.#attaching.set(id, left)
-      else this.#attaching.delete(id)
+      arrival.settle()
+      arrivals.delete(arrival)
+      if (arrivals.size === 0) this.#arrivals.delete(owner.id)
     }
   }
 
@@ -136,12 +145,14 @@ export class Streams {
     cursor: Cursor | undefined,
     reply: HttpReply,
     finish: (orphan: Orphan) => Promise<void>,
+    arrival: Arrival,
   ): Promise<void> {
     const { events } = this.backend
-    const stream = cursor?.stream ?? STANDALONE
+    const { stream } = arrival
     const standalone = stream === STANDALONE
     if (standalone && !(await events.open(owner.id, STANDALONE, standaloneInit()))) throw new Refusal('sessionNotFound')
     const info = await events.attach(owner.id, stream, this.node.id)
+    arrival.turn = this.#turns++
     if (info === undefined) throw new Refusal(standalone ? 'sessionNotFound' : 'lastEventId')
     if (!standalone && cursor) {
       if (cursor.position > info.last || cursor.position < info.first - 1) throw new Refusal('lastEventId')
@@ -150,12 +161,18 @@ export class Streams {
     const leave = await this.node.join(owner.id, (news) => this.#hear(owner.id, news))
     // the node that answered the POST follows its stream without having attached
     const before = info.reader ?? (info.writer && nodeOfWriter(info.writer))
-    const sent = before === undefined ? undefined : await this.#releaseAt(before, owner.id, stream)
+    const sent = before === undefined ? undefined : await this.#releaseAt(before, owner.id, arrival)
     // Without a cursor a client gets what nobody has got: all there is, or what comes after the last connection.
     const unsent = info.reader === undefined ? info.first - 1 : (sent ?? info.last)
     const position = cursor ? (standalone ? Math.min(cursor.position, info.last) : cursor.position) : unsent
 
+    arrival.settle(position)
+
     const sink = reply.stream({ ...SSE_HEADERS, 'mcp-session-id': owner.id })
+    if (arrival.superseded) {
+      leave()
+      return sink.end()
+    }
     const { retryInterval } = this.options
     // A client that loses this connection before an event came through must still know where it was.
     const id = formatEventId(sessionTag(owner.id), stream, position)
@@ -189,6 +206,7 @@ export class Streams {
     this.#writers.clear()
     this.#rest()
     this.#unlisten?.()
+    this.#undistrust?.()
   }
 
   /** Resolves when all messages sent so far are in the log. */
@@ -196,11 +214,18 @@ export class Streams {
     await Promise.all([...this.#standalone.values()].map((writer) => writer.flushed()))
   }
 
-  /** Ends the connection that follows a stream, if it is here: the last position it has sent. */
-  #release(session: string, stream: string): number | undefined {
+  /** Ends the connection that follows a stream, or was about to, if it is here: the last position it has sent. */
+  async #release(session: string, stream: string, turn: number): Promise<number | undefined> {
+    let begins: Promise<number | undefined> | undefined
+    for (const arrival of this.#arrivals.get(session) ?? []) {
+      if (arrival.stream !== stream || arrival.turn >= turn) continue
+      arrival.superseded = true
+      begins = arrival.begins
+    }
     const follower = this.#followers.get(session)?.get(stream)
     follower?.close()
-    return follower?.position ?? (stream === STANDALONE ? this.#sent.get(session) : undefined)
+    const sent = follower?.position ?? (stream === STANDALONE ? this.#sent.get(session) : undefined)
+    return (begins && (await begins)) ?? sent
   }
 
   /** The session is no longer at hand here. */
@@ -208,11 +233,11 @@ export class Streams {
     if (this.count(session) === 0) this.#sent.delete(session)
   }
 
-  async #releaseAt(node: string, session: string, stream: string): Promise<number | undefined> {
-    const sent = this.#release(session, stream)
+  async #releaseAt(node: string, session: string, { stream, turn }: Arrival): Promise<number | undefined> {
+    const sent = await this.#release(session, stream, turn)
     if (sent !== undefined) return sent
     try {
-      const options = { timeout: RELEASE_TIMEOUT }
+      const options = { timeout: RELEASE_TIMEOUT, except: this.#listener }
       return (await this.node.ask(node, session, { kind: 'attached', stream }, options)).position
     } catch {
       return undefined
@@ -254,6 +279,7 @@ export class Streams {
     })
     if (init.writer === undefined) return writer
     this.#writers.add(writer)
+    this.#listen()
     this.#wake()
     return writer
   }
@@ -300,12 +326,15 @@ export class Streams {
     })
     followers.set(stream, follower)
     this.#followers.set(owner.id, followers)
-    this.#unlisten ??= this.node.answer(async (session, ask) => {
-      const position = ask.kind === 'attached' ? this.#release(session, ask.stream) : undefined
-      return position === undefined ? { used: false } : { used: true, position }
-    })
+    this.#listen()
     this.#wake()
     return follower
+  }
+
+  /** Not before there is something to be asked about; see Sessions. */
+  #listen(): void {
+    this.#unlisten ??= this.node.answer(this.#listener)
+    this.#undistrust ??= this.node.whenDistrusted(() => this.#refresh())
   }
 
   #wake(): void {
@@ -324,6 +353,7 @@ export class Streams {
     for (const timer of this.#timers.splice(0)) clearInterval(timer)
   }
 
+  /** A stream that another node has finished meanwhile turns out to be lost. */
   #refresh(): void {
     for (const writer of this.#writers) writer.refresh().catch(() => {})
   }
