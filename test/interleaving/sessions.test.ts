@@ -161,6 +161,8 @@ function suite(name: string, open: () => Promise<Place>): void {
       test.each(points)('%s (%s), and B restores and uses the session: gone for good', async (call, how) => {
         const [a, b] = start()
         const { sessionId } = await openSession(a.handler)
+        // so that B is among those who are told
+        await openSession(b.handler)
         const gate = a.backend.calls[how](call)
         const deleting = new WireClient(a.handler, sessionId).delete()
         await inTime(call, gate.reached)
@@ -251,7 +253,8 @@ function suite(name: string, open: () => Promise<Place>): void {
         for (const gate of gates) await inTime('create', gate.reached)
         for (const gate of gates) gate.open()
         const statuses = (await Promise.all(creating)).map(({ status }) => status)
-        expect(statuses.sort()).toEqual([200, 500])
+        expect(statuses.filter((status) => status === 200)).toHaveLength(1)
+        expect(Math.max(...statuses)).toBeGreaterThanOrEqual(500)
         expect(await stored(id)).toMatchObject({ id, revision: 1 })
         for (const node of [a, b]) expect((await ping(node, id)).status).toBe(200)
       })
