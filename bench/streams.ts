@@ -89,13 +89,7 @@ async function run(): Promise<void> {
   const file = join(directory, 'streams.db')
   const ids = await fill(file, count + 1, count + 1)
   const slow = ids.pop() ?? ''
-  // A file descriptor for each stream, on either side; node raises its soft limit to the hard one by itself.
-  const { child, hello: started } = await Child.start<Question, NodeState>(
-    'node',
-    './streams.ts',
-    ['node', file],
-    ['--expose-gc'],
-  )
+  const { child, hello: started } = await startNode(file)
   try {
     const { port } = started
     await each(ids, (id) => ping(port, id))
@@ -106,12 +100,11 @@ async function run(): Promise<void> {
     const took = performance.now() - begun
     const streaming = await child.ask({ collect: true })
     if (streaming.streams !== count) throw new Error(`${streaming.streams} of ${count} streams are open`)
-    const reader = await slowReader(child, port, slow)
     const result = {
       ...{ node: process.version, count, openingMs: Math.round(took) },
       instance: per(count, started, live),
       stream: per(count, live, streaming),
-      reader,
+      reader: await slowReader(file, slow),
     }
     if (values.json) console.log(JSON.stringify(result, null, 2))
     else print(result, { started, live, streaming })
@@ -165,8 +158,23 @@ async function stream(port: number, id: string): Promise<IncomingMessage> {
   return res
 }
 
+function startNode(file: string) {
+  // A file descriptor for each stream, on either side; node raises its soft limit to the hard one by itself.
+  return Child.start<Question, NodeState>('node', './streams.ts', ['node', file], ['--expose-gc'])
+}
+
 /** Sends 64 MiB to a reader that takes nothing: when it was cut off, and the most that the node held meanwhile. */
-async function slowReader(child: Child<Question, NodeState>, port: number, id: string) {
+async function slowReader(file: string, id: string) {
+  // a node of its own, whose heap is small, so that what is held shows
+  const { child, hello } = await startNode(file)
+  try {
+    return await starve(child, hello.port, id)
+  } finally {
+    await child.stop()
+  }
+}
+
+async function starve(child: Child<Question, NodeState>, port: number, id: string) {
   await ping(port, id)
   const before = await child.ask({ collect: true })
   const lines = Object.entries(headersOf(id)).map(([name, value]) => `${name}: ${value}\r\n`)
