@@ -26,8 +26,8 @@ export type Ask =
   | { kind: 'updated'; revision: number }
   /** The session is over. */
   | { kind: 'deleted' }
-  /** A connection elsewhere follows the stream now: the one here ends. */
-  | { kind: 'attached'; stream: string }
+  /** A connection elsewhere follows the stream now: the one here ends, if it is of this turn or older. */
+  | { kind: 'attached'; stream: string; turn: number }
   /** The program wants every session (subscribed to `uri`, if given) to be told. */
   | { kind: 'notify'; id: string; text: string; uri?: string }
 
@@ -297,8 +297,8 @@ export class ClusterNode {
   }
 }
 
-/** The node that a writer's name tells. */
-export function nodeOfWriter(name: string): string {
+/** The node that the name of a writer or reader tells. */
+export function nodeOf(name: string): string {
   return name.slice(0, name.indexOf(':'))
 }
 

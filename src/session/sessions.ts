@@ -235,10 +235,10 @@ export class Sessions {
       opening = { loading: this.backend.sessions.load(id), stopped: this.#closed ? 'closing' : undefined }
       this.#opening.set(id, opening)
       const forget = () => {
-        // whoever waited for the record has decided by now whether to restore
         if (!opening?.restoring && this.#opening.get(id) === opening) this.#opening.delete(id)
       }
-      opening.loading.then(() => setImmediate(forget), forget)
+      // whoever waits for a record has decided a moment later whether to restore; that there is none holds for those who wait
+      opening.loading.then((record) => (record ? setImmediate(forget) : forget()), forget)
     }
     const record = await opening.loading
     if (!record) throw new Refusal('sessionNotFound')

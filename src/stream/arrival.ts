@@ -2,13 +2,15 @@
 export class Arrival {
   /** A newer connection takes its place: it must not begin to follow. */
   superseded = false
-  /** Its turn among those of this node, in the order in which the log has seen them. */
-  turn = Number.POSITIVE_INFINITY
   /** Where it would have begun; undefined if nothing came of it. */
   readonly begins: Promise<number | undefined>
   #settle!: (position: number | undefined) => void
 
-  constructor(readonly stream: string) {
+  /** `turn`: a number that grows with each connection of this node. */
+  constructor(
+    readonly stream: string,
+    readonly turn: number,
+  ) {
     this.begins = new Promise((resolve) => {
       this.#settle = resolve
     })

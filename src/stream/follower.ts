@@ -13,6 +13,8 @@ export interface FollowerOptions {
   session: string
   tag: string
   stream: string
+  /** Which of this node's connections it is; they are counted. */
+  turn: number
   /** The client has everything up to here. */
   position: number
   sink: Sink
@@ -33,6 +35,10 @@ export class Follower {
 
   constructor(private readonly options: FollowerOptions) {
     this.#position = options.position
+  }
+
+  get turn(): number {
+    return this.options.turn
   }
 
   /** The position of the last event that was written. */

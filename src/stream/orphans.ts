@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { EventLog } from '../backend/backend.js'
 import { Unavailable } from '../backend/bounded.js'
 import { monotonic } from '../clock.js'
-import { type ClusterNode, nodeOfWriter } from '../cluster/node.js'
+import { type ClusterNode, nodeOf } from '../cluster/node.js'
 import { Refusal } from '../http/refusal.js'
 import type { Follower } from './follower.js'
 import { giveUp, type Orphan, type StreamHead, unfinished } from './orphan.js'
@@ -50,7 +50,7 @@ export class Orphans {
     try {
       const others = await this.node.others()
       for (const [follower, watch] of [...this.#watched]) {
-        const node = nodeOfWriter(watch.writer)
+        const node = nodeOf(watch.writer)
         const written = node === this.node.id ? this.node.writing.has(watch.writer) : others.includes(node)
         if (!written) await this.#takeOver(follower, watch)
       }

@@ -1,7 +1,7 @@
 /** The streams that this node writes or follows: one connection a stream, fed from the event log. */
-import type { StreamInit } from '../backend/backend.js'
+import type { StreamInfo, StreamInit } from '../backend/backend.js'
 import type { BoundedBackend } from '../backend/bounded.js'
-import { type AskListener, type ClusterNode, nodeOfWriter, type StreamNews } from '../cluster/node.js'
+import { type AskListener, type ClusterNode, nodeOf, type StreamNews } from '../cluster/node.js'
 import type { HttpReply, Sink } from '../http/message.js'
 import { Refusal } from '../http/refusal.js'
 import { Arrival } from './arrival.js'
@@ -22,6 +22,9 @@ const WATCH_INTERVAL = 500
 const REFRESH_INTERVAL = 30_000
 /** How long the connection that followed a stream until now may take to end, in ms. */
 const RELEASE_TIMEOUT = 500
+
+/** The turn of a connection that began with its stream. */
+const BEGUN = -1
 
 export interface StreamsOptions {
   keepAlive: number
@@ -54,7 +57,7 @@ export class Streams {
   #orphans: Orphans
   #timers: NodeJS.Timeout[] = []
   #listener: AskListener = async (session, ask) => {
-    const position = ask.kind === 'attached' ? await this.#release(session, ask.stream, this.#turns) : undefined
+    const position = ask.kind === 'attached' ? await this.#release(session, ask.stream, ask.turn) : undefined
     return position === undefined ? { used: false } : { used: true, position }
   }
   #unlisten: (() => void) | undefined
@@ -113,7 +116,7 @@ export class Streams {
   begin(owner: StreamOwner, stream: string, reply: HttpReply): void {
     const sink = reply.stream({ ...SSE_HEADERS, 'mcp-session-id': owner.id })
     // nobody else writes it, so nothing can be missed
-    const follower = this.#register(owner, stream, 0, sink, { poll: false })
+    const follower = this.#register(owner, stream, 0, sink, { turn: BEGUN, poll: false })
     reply.onclose(() => follower.gone())
   }
 
@@ -127,7 +130,7 @@ export class Streams {
     reply: HttpReply,
     finish: (orphan: Orphan) => Promise<void>,
   ): Promise<void> {
-    const arrival = new Arrival(cursor?.stream ?? STANDALONE)
+    const arrival = new Arrival(cursor?.stream ?? STANDALONE, this.#turns++)
     const arrivals = this.#arrivals.get(owner.id) ?? new Set()
     this.#arrivals.set(owner.id, arrivals.add(arrival))
     this.#listen()
@@ -151,17 +154,14 @@ export class Streams {
     const { stream } = arrival
     const standalone = stream === STANDALONE
     if (standalone && !(await events.open(owner.id, STANDALONE, standaloneInit()))) throw new Refusal('sessionNotFound')
-    const info = await events.attach(owner.id, stream, this.node.id)
-    arrival.turn = this.#turns++
+    const info = await events.attach(owner.id, stream, `${this.node.id}:${arrival.turn}`)
     if (info === undefined) throw new Refusal(standalone ? 'sessionNotFound' : 'lastEventId')
     if (!standalone && cursor) {
       if (cursor.position > info.last || cursor.position < info.first - 1) throw new Refusal('lastEventId')
       if (info.ended && cursor.position === info.last) return reply.send(204, { 'mcp-session-id': owner.id })
     }
     const leave = await this.node.join(owner.id, (news) => this.#hear(owner.id, news))
-    // the node that answered the POST follows its stream without having attached
-    const before = info.reader ?? (info.writer && nodeOfWriter(info.writer))
-    const sent = before === undefined ? undefined : await this.#releaseAt(before, owner.id, arrival)
+    const sent = await this.#releaseBefore(owner.id, arrival, info)
     // Without a cursor a client gets what nobody has got: all there is, or what comes after the last connection.
     const unsent = info.reader === undefined ? info.first - 1 : (sent ?? info.last)
     const position = cursor ? (standalone ? Math.min(cursor.position, info.last) : cursor.position) : unsent
@@ -177,7 +177,7 @@ export class Streams {
     // A client that loses this connection before an event came through must still know where it was.
     const id = formatEventId(sessionTag(owner.id), stream, position)
     sink.write(owner.priming ? primingEvent(id, retryInterval) : retryHint(retryInterval))
-    const follower = this.#register(owner, stream, position, sink, { poll: true, leave })
+    const follower = this.#register(owner, stream, position, sink, { turn: arrival.turn, poll: true, leave })
     reply.onclose(() => follower.gone())
     follower.catchUp()
     if (info.writer !== undefined && !info.ended) {
@@ -214,17 +214,18 @@ export class Streams {
     await Promise.all([...this.#standalone.values()].map((writer) => writer.flushed()))
   }
 
-  /** Ends the connection that follows a stream, or was about to, if it is here: the last position it has sent. */
+  /** Ends the connections that follow a stream here, or are about to, up to a turn: the last position that was sent. */
   async #release(session: string, stream: string, turn: number): Promise<number | undefined> {
     let begins: Promise<number | undefined> | undefined
     for (const arrival of this.#arrivals.get(session) ?? []) {
-      if (arrival.stream !== stream || arrival.turn >= turn) continue
+      if (arrival.stream !== stream || arrival.turn > turn) continue
       arrival.superseded = true
       begins = arrival.begins
     }
     const follower = this.#followers.get(session)?.get(stream)
-    follower?.close()
-    const sent = follower?.position ?? (stream === STANDALONE ? this.#sent.get(session) : undefined)
+    const current = follower && follower.turn <= turn ? follower : undefined
+    current?.close()
+    const sent = current?.position ?? (stream === STANDALONE ? this.#sent.get(session) : undefined)
     return (begins && (await begins)) ?? sent
   }
 
@@ -233,14 +234,20 @@ export class Streams {
     if (this.count(session) === 0) this.#sent.delete(session)
   }
 
-  async #releaseAt(node: string, session: string, { stream, turn }: Arrival): Promise<number | undefined> {
-    const sent = await this.#release(session, stream, turn)
-    if (sent !== undefined) return sent
+  /** Ends the connection that followed the stream until now, wherever it is: the last position it has sent, if that is known. */
+  async #releaseBefore(session: string, arrival: Arrival, info: StreamInfo): Promise<number | undefined> {
+    const { stream } = arrival
+    // the node that answered the POST follows its stream without having attached
+    const before = info.reader ?? info.writer
+    const here = this.#release(session, stream, arrival.turn - 1)
+    if (before === undefined) return undefined
+    const turn = info.reader === undefined ? BEGUN : Number(before.slice(before.indexOf(':') + 1))
+    const options = { timeout: RELEASE_TIMEOUT, except: this.#listener }
     try {
-      const options = { timeout: RELEASE_TIMEOUT, except: this.#listener }
-      return (await this.node.ask(node, session, { kind: 'attached', stream }, options)).position
+      const there = await this.node.ask(nodeOf(before), session, { kind: 'attached', stream, turn }, options)
+      return there.position ?? (await here)
     } catch {
-      return undefined
+      return await here
     }
   }
 
@@ -296,7 +303,7 @@ export class Streams {
     stream: string,
     position: number,
     sink: Sink,
-    { poll, leave }: { poll: boolean; leave?: () => void },
+    { turn, poll, leave }: { turn: number; poll: boolean; leave?: () => void },
   ): Follower {
     this.#followers.get(owner.id)?.get(stream)?.close()
     const followers = this.#followers.get(owner.id) ?? new Map<string, Follower>()
@@ -305,6 +312,7 @@ export class Streams {
       session: owner.id,
       tag: sessionTag(owner.id),
       stream,
+      turn,
       position,
       sink,
       poll,
