@@ -28,7 +28,8 @@ export function runs(): Runs {
     await Promise.all(
       processes.splice(0).map(async (cli) => {
         cli.signal('SIGTERM')
-        cli.signal('SIGTERM')
+        // Another one, because two of a kind may arrive as one.
+        cli.signal('SIGINT')
         await cli.exit()
       }),
     )

@@ -147,6 +147,7 @@ it('a second signal ends all of them at once', async () => {
   client.call('wait', { ms: 60_000 }).catch(() => {})
   await cli.lines.first((line) => line.endsWith(' waiting'), 'the running call')
   cli.signal('SIGTERM')
+  await cli.lines.first((line) => line === 'mcp-roam: draining', 'the first signal')
   cli.signal('SIGTERM')
   expect(await cli.exit()).toBe(143)
   await waitFor(() => ![...workers, pid].some(isAlive))
