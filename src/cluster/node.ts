@@ -82,6 +82,8 @@ export class ClusterNode {
   distrustedAt = Number.NEGATIVE_INFINITY
   /** The names under which streams are being written by this node right now. */
   readonly writing = new Set<string>()
+  /** Counts the connections of this node that follow streams. */
+  turns = 0
   #writers = 0
   #distrusted = new Set<() => void>()
   #listeners = new Set<AskListener>()

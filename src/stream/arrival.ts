@@ -2,15 +2,13 @@
 export class Arrival {
   /** A newer connection takes its place: it must not begin to follow. */
   superseded = false
+  /** Its number among the connections of this node, in the order in which the log learns of them; none before it has. */
+  turn = Number.POSITIVE_INFINITY
   /** Where it would have begun; undefined if nothing came of it. */
   readonly begins: Promise<number | undefined>
   #settle!: (position: number | undefined) => void
 
-  /** `turn`: a number that grows with each connection of this node. */
-  constructor(
-    readonly stream: string,
-    readonly turn: number,
-  ) {
+  constructor(readonly stream: string) {
     this.begins = new Promise((resolve) => {
       this.#settle = resolve
     })

@@ -49,7 +49,7 @@ export class Streams {
   #sent = new Map<string, number>()
   /** Connections that are being made, by session. */
   #arrivals = new Map<string, Set<Arrival>>()
-  #turns = 0
+  #lastTurn = new Map<string, Promise<void>>()
   #followers = new Map<string, Map<string, Follower>>()
   #standalone = new Map<string, StreamWriter>()
   /** Writers of streams that only this node writes. */
@@ -130,7 +130,7 @@ export class Streams {
     reply: HttpReply,
     finish: (orphan: Orphan) => Promise<void>,
   ): Promise<void> {
-    const arrival = new Arrival(cursor?.stream ?? STANDALONE, this.#turns++)
+    const arrival = new Arrival(cursor?.stream ?? STANDALONE)
     const arrivals = this.#arrivals.get(owner.id) ?? new Set()
     this.#arrivals.set(owner.id, arrivals.add(arrival))
     this.#listen()
@@ -154,7 +154,7 @@ export class Streams {
     const { stream } = arrival
     const standalone = stream === STANDALONE
     if (standalone && !(await events.open(owner.id, STANDALONE, standaloneInit()))) throw new Refusal('sessionNotFound')
-    const info = await events.attach(owner.id, stream, `${this.node.id}:${arrival.turn}`)
+    const info = await this.#takeTurn(owner.id, arrival)
     if (info === undefined) throw new Refusal(standalone ? 'sessionNotFound' : 'lastEventId')
     if (!standalone && cursor) {
       if (cursor.position > info.last || cursor.position < info.first - 1) throw new Refusal('lastEventId')
@@ -212,6 +212,25 @@ export class Streams {
   /** Resolves when all messages sent so far are in the log. */
   async flushed(): Promise<void> {
     await Promise.all([...this.#standalone.values()].map((writer) => writer.flushed()))
+  }
+
+  /** Tells the log of a connection; one after the other, so that its order is also that of their turns. */
+  async #takeTurn(session: string, arrival: Arrival): Promise<StreamInfo | undefined> {
+    const key = `${session} ${arrival.stream}`
+    const turn = (this.#lastTurn.get(key) ?? Promise.resolve()).then(() => {
+      arrival.turn = this.node.turns++
+      return this.backend.events.attach(session, arrival.stream, `${this.node.id}:${arrival.turn}`)
+    })
+    const settled = turn.then(
+      () => {},
+      () => {},
+    )
+    this.#lastTurn.set(key, settled)
+    try {
+      return await turn
+    } finally {
+      if (this.#lastTurn.get(key) === settled) this.#lastTurn.delete(key)
+    }
   }
 
   /** Ends the connections that follow a stream here, or are about to, up to a turn: the last position that was sent. */
