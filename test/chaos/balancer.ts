@@ -8,6 +8,9 @@ import { finished } from 'node:stream/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { within } from '../harness/within.js'
 
+/** A node goes when it has not answered so many health checks in a row; one that says that it is not ready goes at once. */
+const MISSES = 2
+
 export interface BalancerOptions {
   /** Between two looks at a node's health, in ms. Default 100; 0: none, and `rotation` is what it is set to. */
   interval?: number
@@ -21,6 +24,8 @@ interface Passage {
   req: IncomingMessage
   res: ServerResponse
   target: string
+  /** Something of the answer's body has passed. */
+  begun: boolean
   /** Goes with half of the next chunk. */
   doomed: boolean
 }
@@ -28,8 +33,8 @@ interface Passage {
 export class Balancer {
   /** Nodes to which requests go. */
   rotation: string[]
-  /** Whether a node that does not answer its health check loses its connections, too. */
-  shutdownSessions = true
+  /** Whether a node that does not answer its health checks loses its connections, too. */
+  shutdownSessions = false
   #passages = new Set<Passage>()
   #server: Server
   #turn = 0
@@ -65,7 +70,10 @@ export class Balancer {
     await within(poll(), 'a node in rotation')
   }
 
-  /** The connections that can be cut: answers that have begun and go on. */
+  /**
+   * The connections that can be cut: answers that go on; of resumed ones, those that have given out an event id. (An SDK
+   * client whose resumed connection is cut before forgets which stream it was, and opens a second standalone stream instead.)
+   */
   get streams(): number {
     return this.#open().length
   }
@@ -87,12 +95,16 @@ export class Balancer {
   }
 
   #open(): Passage[] {
-    return [...this.#passages].filter(({ res }) => res.headersSent && !res.writableEnded && !res.destroyed)
+    return [...this.#passages].filter(
+      ({ req, res, begun }) =>
+        res.headersSent && !res.writableEnded && !res.destroyed && (begun || req.method === 'POST'),
+    )
   }
 
   #watch(node: string): void {
     const { interval, patience } = this.#options
     let asking = false
+    let misses = 0
     const check = async () => {
       if (asking) return
       asking = true
@@ -108,6 +120,9 @@ export class Balancer {
         },
       )
       asking = false
+      misses = answered ? 0 : misses + 1
+      // a node that is only slow once stays
+      if (misses > 0 && misses < MISSES) return
       this.rotation = this.nodes.filter((each) => (each === node ? healthy : this.rotation.includes(each)))
       if (answered || !this.shutdownSessions) return
       for (const { res, target } of [...this.#passages]) if (target === node) res.destroy()
@@ -119,7 +134,7 @@ export class Balancer {
     // with no node in rotation they are all tried in turn, as Envoy and AWS do: the health check may be what is wrong
     const targets = this.rotation.length > 0 ? this.rotation : this.nodes
     const target = targets[this.#turn++ % targets.length] ?? ''
-    const passage: Passage = { req, res, target, doomed: false }
+    const passage: Passage = { req, res, target, begun: false, doomed: false }
     this.#passages.add(passage)
     const { method, headers, url } = req
     const upstream = request(new URL(url ?? '/', target), { method, headers, agent: false })
@@ -142,6 +157,7 @@ export class Balancer {
       res.writeHead(answer.statusCode ?? 502, answer.headers)
       res.flushHeaders()
       answer.on('data', (chunk: Buffer) => {
+        passage.begun = true
         res.write(passage.doomed ? chunk.subarray(0, chunk.length >> 1) : chunk, () => {
           if (passage.doomed) res.destroy()
         })
