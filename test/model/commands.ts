@@ -338,6 +338,13 @@ const steps = {
       )
     },
   ),
+  setClock: event(
+    'setClock',
+    () => true,
+    (_, { owner }, which) => {
+      owner.skew = pick([-3_600_000, 3_600_000, 0], which)
+    },
+  ),
   jump: event(
     'jump',
     () => true,

@@ -397,6 +397,36 @@ describe('a node that was only paused', () => {
     expect(log.messages).toEqual([{ jsonrpc: '2.0', id: 7, result: { node: 'B' } }])
   })
 
+  test('and comes back while another node is still at it: it is not heard', async () => {
+    const answers = new Map<string, () => void>()
+    const on = await cluster((node) => ({
+      'tools/list': pages,
+      'tools/call': (message, server) => {
+        answers.set(node, () => {
+          void server.notify('notifications/message', { data: node }, 7)
+          void server.respond(message, { node })
+        })
+        return UNANSWERED
+      },
+    }))
+    const call = await called(on, 'tools/call', { name: 'read' })
+    world.pause(on.A)
+    call.drop()
+    const resumed = on.driver.resume(on.B, call.lastEventId)
+    await on.driver.until(() => answers.has('B'), DEAD_AFTER)
+    // what it says comes before anything that could tell it
+    world.resume(on.A)
+    world.clock.as(on.A.owner, () => answers.get('A')?.())
+    await world.clock.pass(3000)
+    expect((await logOf(on, call.lastEventId)).messages).toEqual([])
+    world.clock.as(on.B.owner, () => answers.get('B')?.())
+    await on.driver.until(() => resumed.ended)
+    expect(resumed.messages).toEqual([
+      { jsonrpc: '2.0', method: 'notifications/message', params: { data: 'B' } },
+      { jsonrpc: '2.0', id: 7, result: { node: 'B' } },
+    ])
+  })
+
   test('its handlers are aborted even if they say nothing more', async () => {
     const on = await cluster(hangOnA)
     const call = await called(on, 'tools/call', { name: 'plain' })

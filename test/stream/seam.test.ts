@@ -301,12 +301,12 @@ function suite(name: string, runs: number, open: () => Promise<Place>): void {
   })
 }
 
-suite('memory', 3000, async () => {
+suite('memory', 2000, async () => {
   const shared = memory()
   return { backends: [shared, shared] }
 })
 
-suite('sqlite', 300, async () => {
+suite('sqlite', 200, async () => {
   const folder = await mkdtemp(join(tmpdir(), 'mcp-roam-seam-'))
   const file = join(folder, 'seam.db')
   return {
