@@ -3,6 +3,13 @@ import type { JSONRPCMessage } from '../../src/jsonrpc.js'
 import { TOOLS, type Tool } from './server.js'
 import type { Connection, SimulatedNode, World } from './world.js'
 
+/** How often things of interest happened, over all histories: a model that sees none of them checks nothing. */
+export const tally = new Map<string, number>()
+
+export function count(what: string): void {
+  tally.set(what, (tally.get(what) ?? 0) + 1)
+}
+
 /** How long a node may go by what it was not told, in ms: the handler's bound, and one answer of the backend. */
 export const STALENESS = 6500
 export const IDLE_TTL = 60_000
@@ -285,6 +292,7 @@ export class Client {
     this.post(node, { id: wireId, result: { action: 'accept', content: { nonce } } }, (status) => {
       if (status === 202) {
         question.answered = true
+        count('answered a question')
         // a handler that runs to its end, runs before anybody hears of it
         if (!this.world.deeds.answers.has(nonce) && !call?.cancelled && this.deleteSentAt === undefined) {
           this.violate(`202 for the answer ${nonce}, which nobody has got`)
@@ -450,6 +458,7 @@ export class Client {
         const { nonce } = params.data as { nonce: string }
         if (this.told.includes(nonce)) this.violate(`notification ${nonce} came twice`)
         this.told.push(nonce)
+        count('a notification')
         break
       }
       default:
@@ -473,7 +482,14 @@ export class Client {
       this.#now > this.deletedAt + 500
     )
       this.violate(`a result ${this.#now - this.deletedAt} ms after DELETE was answered`)
-    if (error) return this.#failed(call, error)
+    if (error) {
+      const { reason } = (error.data ?? {}) as { reason?: string }
+      count(reason ?? 'another error')
+      return this.#failed(call, error)
+    }
+    count('a result')
+    if (this.world.deeds.started.filter((one) => one.session === this.session && one.call === call.id).length > 1)
+      count('a result of a request that was run again')
     if (result?.principal !== this.principal) this.violate(`the principal was ${String(result?.principal)}`)
     if (call.progress !== call.steps)
       this.violate(`call ${call.id}: a result after progress ${call.progress}/${call.steps}`)
@@ -522,7 +538,9 @@ export class Client {
   /** 404 means gone, and gone means 404. */
   #judge(status: number, sentAt: number, what: string): void {
     const now = this.#now
+    count(`${status} for ${what}`)
     if (status === 404) {
+      count(this.deleteSentAt === undefined ? '404 after expiry' : '404 after DELETE')
       if (this.deleteSentAt === undefined && now < this.#secureUntil)
         this.violate(`404 for ${what}, but the session is there`)
       return

@@ -6,6 +6,7 @@
  */
 import fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
+import { tally } from './client.js'
 import { begin, commands, conclude, type Setup, setups } from './commands.js'
 import { initializeBoth } from './start.js'
 
@@ -13,6 +14,20 @@ import { initializeBoth } from './start.js'
 vi.mock('node:timers/promises', () => ({
   setTimeout: (ms: number) => new Promise<void>((resolve) => void setTimeout(resolve, ms)),
 }))
+
+/** What thousands of histories must have come across. */
+const OFTEN = [
+  'a result',
+  'a result of a request that was run again',
+  'outcome-unknown',
+  'a notification',
+  'answered a question',
+  '404 after DELETE',
+  '404 after expiry',
+  '503 for tools/call',
+  '200 for resume',
+  '204 for resume',
+]
 
 const { SEED, SEED_PATH, RUNS } = process.env
 
@@ -40,6 +55,9 @@ describe('a cluster, whatever happens to it', () => {
         ...(SEED_PATH && { path: SEED_PATH }),
       },
     )
+    if (process.env.TALLY) console.log(Object.fromEntries([...tally].sort()))
+    if (RUNS || SEED_PATH) return
+    for (const what of OFTEN) expect(tally.get(what) ?? 0, what).toBeGreaterThan(20)
   })
 
   test('does the same for the same seed', { timeout: 60_000 }, async () => {

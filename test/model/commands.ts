@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { type Call, Client, IDLE_TTL, Trouble } from './client.js'
 import type { StoreTrouble } from './network.js'
 import { TOOLS, type Tool } from './server.js'
-import { type SimulatedNode, World } from './world.js'
+import { type Connection, type SimulatedNode, World } from './world.js'
 
 export interface Setup {
   seed: number
@@ -199,6 +199,17 @@ const running = (client: Client): Call[] => client.pending
 const resumable = (client: Client): Call[] => client.pending.filter((call) => call.lastEventId !== undefined)
 const open = (client: Client) => client.questions.filter(({ answered }) => !answered)
 
+const strandable = (client: Client) =>
+  resumable(client).filter(({ connection }) => connection?.open && connection.node.state === 'up')
+
+function pauseFor(world: World, node: SimulatedNode, ms: number): void {
+  world.pause(node)
+  const { owner } = node
+  world.clock.after(ms, undefined, () => {
+    if (node.owner === owner) world.resume(node)
+  })
+}
+
 /** Ends a kind of trouble after a while. */
 function forAWhile(world: World, model: Model, ms: number, begin: () => void, end: () => void): void {
   begin()
@@ -213,7 +224,7 @@ const WHILES = [200, 1500, 4000, 8000]
 
 const call = (tools: readonly Tool[]) =>
   step('call', hasSession, (client, node, which) => {
-    client.call(node, pick(tools, which), 1 + (which % 4), pick([5, 60, 700], which >> 1))
+    client.call(node, pick(tools, which), 1 + (which % 4), pick([5, 60, 700, 2000], which >> 1))
   })
 
 const steps = {
@@ -263,6 +274,19 @@ const steps = {
     (client) => resumable(client).length > 0,
     (client, node, which) => client.resume(node, pick(resumable(client), which)),
   ),
+  /** The node that runs a call goes, and its client turns elsewhere at once. */
+  strand: step(
+    'strand',
+    (client) => strandable(client).length > 0,
+    (client, node, which, model) => {
+      const world = worlds.get(model) as World
+      const one = pick(strandable(client), which)
+      const home = (one.connection as Connection).node
+      if (which % 3 === 0) world.kill(home)
+      else pauseFor(world, home, pick([6500, 7500, 9000], which))
+      client.resume(node === home ? pick(world.nodes, world.nodes.indexOf(node) + 1) : node, one)
+    },
+  ),
   delete: step('delete', hasSession, (client, node) => client.delete(node)),
   foreign: step('foreign', hasSession, (client, node, which, { clients }) =>
     client.foreign(node, pick(clients, clients.indexOf(client) + 1).principal, pick(['POST', 'GET', 'DELETE'], which)),
@@ -285,13 +309,7 @@ const steps = {
   pause: event(
     'pause',
     (node) => node.state === 'up',
-    (world, node, which) => {
-      world.pause(node)
-      const { owner } = node
-      world.clock.after(pick(WHILES, which), undefined, () => {
-        if (node.owner === owner) world.resume(node)
-      })
-    },
+    (world, node, which) => pauseFor(world, node, pick(WHILES, which)),
   ),
   drain: event(
     'drain',
@@ -370,6 +388,7 @@ const WEIGHTS: { [name in keyof typeof steps]?: number } = {
   setLevel: 3,
   subscribe: 3,
   kill: 2,
+  strand: 3,
   restart: 3,
 }
 
@@ -377,7 +396,7 @@ export const commands = fc.commands(
   Object.entries(steps).flatMap(([name, one]) =>
     Array.from({ length: WEIGHTS[name as keyof typeof steps] ?? 1 }, () => one),
   ),
-  { maxCommands: 25, size: 'max', ...(process.env.REPLAY && { replayPath: process.env.REPLAY }) },
+  { maxCommands: 70, size: 'max', ...(process.env.REPLAY && { replayPath: process.env.REPLAY }) },
 )
 
 /** Everything is well again, and clients follow what they began: each request ends, and nothing is left over. */
