@@ -501,6 +501,31 @@ describe('a log that fails while a stream is taken over', () => {
     }
   })
 
+  test.each([true, false])('a claim whose answer is lost (it was done: %s), and the node comes back', async (done) => {
+    const on = await cluster(hangOnA)
+    const call = await called(on, 'tools/call', { name: 'read' })
+    world.pause(on.A)
+    call.drop()
+    let failed = 0
+    world.network[done ? 'afterwards' : 'interfere'] = (node, what) => {
+      if (node !== 'B' || what !== 'events.claim' || failed++ > 0) return undefined
+      world.resume(on.A)
+      return Promise.reject(new Error('the answer was lost'))
+    }
+    const resumed = on.driver.resume(on.B, call.lastEventId)
+    await on.driver.until(() => failed > 0, DEAD_AFTER)
+    if (done) {
+      await on.driver.until(() => resumed.ended, DEAD_AFTER)
+      expect(resumed.messages).toEqual([{ jsonrpc: '2.0', id: 7, result: { node: 'B' } }])
+    } else {
+      // it is at work again, and whoever takes its stream or not, does so once
+      await world.clock.pass(3000)
+      world.kill(on.A)
+      await on.driver.until(() => resumed.ended, DEAD_AFTER)
+      expect(resumed.messages).toHaveLength(1)
+    }
+  })
+
   test.each(['rejects', 'hangs', 'flaky'] as const)(
     'the whole backend %s for 4 s in the middle of it',
     async (store) => {
