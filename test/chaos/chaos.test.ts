@@ -114,6 +114,8 @@ class Storm {
       node.pause()
       await delay(HEARTBEAT_TTL + random.between(500, 1500))
       node.resume()
+      // a process that stands still within a transaction keeps SQLite's lock, and all others out
+      if (!this.cluster.backend.restart) this.away.push({ from: at, to: this.now })
     } else {
       await (what === 'kill' ? node.kill() : node.drain())
       // a node that starts while its backend is away ends again
