@@ -15,12 +15,12 @@ export interface FollowerOptions {
   stream: string
   /** Which of this node's connections it is; they are counted. */
   turn: number
+  /** As the log knows it; undefined for one that began with its stream. */
+  reader: string | undefined
   /** The client has everything up to here. */
   position: number
   sink: Sink
   maxBuffered: number
-  /** Whether events may come without news of them. */
-  poll: boolean
   /** Called once, when the connection is to be forgotten. */
   onclose(): void
   /** Events were asked for that the log no longer holds. */
@@ -72,11 +72,6 @@ export class Follower {
     })
   }
 
-  /** Looks into the log, in case that the news of an event was lost. */
-  poll(): void {
-    if (this.options.poll) this.catchUp()
-  }
-
   /** Ends the connection; the client may come back with its last event id. */
   close(): void {
     if (this.#closed) return
@@ -110,7 +105,8 @@ export class Follower {
         return
       }
       if (this.#closed) return
-      if (slice === undefined) {
+      // gone, or a newer connection follows it, which this one was not told
+      if (slice === undefined || slice.reader !== this.options.reader) {
         this.close()
         return
       }

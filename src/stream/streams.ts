@@ -115,8 +115,7 @@ export class Streams {
   /** Answers with a stream that begins here, as the answer to a POST. */
   begin(owner: StreamOwner, stream: string, reply: HttpReply): void {
     const sink = reply.stream({ ...SSE_HEADERS, 'mcp-session-id': owner.id })
-    // nobody else writes it, so nothing can be missed
-    const follower = this.#register(owner, stream, 0, sink, { turn: BEGUN, poll: false })
+    const follower = this.#register(owner, stream, 0, sink, { turn: BEGUN })
     reply.onclose(() => follower.gone())
   }
 
@@ -177,7 +176,7 @@ export class Streams {
     // A client that loses this connection before an event came through must still know where it was.
     const id = formatEventId(sessionTag(owner.id), stream, position)
     sink.write(owner.priming ? primingEvent(id, retryInterval) : retryHint(retryInterval))
-    const follower = this.#register(owner, stream, position, sink, { turn: arrival.turn, poll: true, leave })
+    const follower = this.#register(owner, stream, position, sink, { turn: arrival.turn, leave })
     reply.onclose(() => follower.gone())
     follower.catchUp()
     if (info.writer !== undefined && !info.ended) {
@@ -219,7 +218,7 @@ export class Streams {
     const key = `${session} ${arrival.stream}`
     const turn = (this.#lastTurn.get(key) ?? Promise.resolve()).then(() => {
       arrival.turn = this.node.turns++
-      return this.backend.events.attach(session, arrival.stream, `${this.node.id}:${arrival.turn}`)
+      return this.backend.events.attach(session, arrival.stream, this.#readerOf(arrival.turn))
     })
     const settled = turn.then(
       () => {},
@@ -231,6 +230,10 @@ export class Streams {
     } finally {
       if (this.#lastTurn.get(key) === settled) this.#lastTurn.delete(key)
     }
+  }
+
+  #readerOf(turn: number): string {
+    return `${this.node.id}:${turn}`
   }
 
   /** Ends the connections that follow a stream here, or are about to, up to a turn: the last position that was sent. */
@@ -322,7 +325,7 @@ export class Streams {
     stream: string,
     position: number,
     sink: Sink,
-    { turn, poll, leave }: { turn: number; poll: boolean; leave?: () => void },
+    { turn, leave }: { turn: number; leave?: () => void },
   ): Follower {
     this.#followers.get(owner.id)?.get(stream)?.close()
     const followers = this.#followers.get(owner.id) ?? new Map<string, Follower>()
@@ -332,9 +335,9 @@ export class Streams {
       tag: sessionTag(owner.id),
       stream,
       turn,
+      reader: turn === BEGUN ? undefined : this.#readerOf(turn),
       position,
       sink,
-      poll,
       maxBuffered: this.options.maxBuffered,
       onclose: () => {
         leave?.()
@@ -369,7 +372,8 @@ export class Streams {
     const { keepAlive } = this.options
     if (keepAlive > 0)
       this.#timers.push(setInterval(() => this.#each((follower) => follower.comment(KEEP_ALIVE)), keepAlive))
-    if (this.node.shared) this.#timers.push(setInterval(() => this.#each((follower) => follower.poll()), POLL_INTERVAL))
+    if (this.node.shared)
+      this.#timers.push(setInterval(() => this.#each((follower) => follower.catchUp()), POLL_INTERVAL))
     this.#timers.push(setInterval(() => void this.#orphans.look(), WATCH_INTERVAL))
     this.#timers.push(setInterval(() => this.#refresh(), REFRESH_INTERVAL))
     for (const timer of this.#timers) timer.unref()
