@@ -30,6 +30,13 @@ export interface Notifier {
   resourcesChanged(): Promise<void>
   /** `notifications/resources/updated` to the sessions subscribed to the URI. */
   resourceUpdated(uri: string): Promise<void>
+  /**
+   * Any notification, to one session. False: there is no such session.
+   *
+   * @example
+   * await handler.notify.session(id, { method: 'notifications/message', params: { level: 'info', data: 'Ready' } })
+   */
+  session(id: string, notification: { method: string; params?: Record<string, unknown> }): Promise<boolean>
 }
 
 export interface NodeStatus {
@@ -127,6 +134,11 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
       promptsChanged: () => notifyAll('notifications/prompts/list_changed'),
       resourcesChanged: () => notifyAll('notifications/resources/list_changed'),
       resourceUpdated: (uri) => notifyAll('notifications/resources/updated', { uri }),
+      async session(id, { method, params }) {
+        if (!(await backend.sessions.load(id))) return false
+        await streams.send(id, JSON.stringify({ jsonrpc: '2.0', method, ...(params && { params }) }))
+        return true
+      },
     },
 
     sessions: {
