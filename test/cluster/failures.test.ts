@@ -9,7 +9,17 @@ import { launchPostgres } from '../services/postgres.js'
 import { launchRedis } from '../services/redis.js'
 import { describeWith, postgresProgram, redisProgram } from '../services/use.js'
 import { type Answer, EventStream, initialize, type SseEvent, WireClient } from '../session/wire-client.js'
-import { A, B, BACKENDS, C, type Cluster, type ClusterOptions, describeBackends, startCluster } from './cluster.js'
+import {
+  A,
+  B,
+  BACKENDS,
+  type BackendKind,
+  C,
+  type Cluster,
+  type ClusterOptions,
+  describeBackends,
+  startCluster,
+} from './cluster.js'
 
 const ACCEPTED: Elicited = { action: 'accept', content: { username: 'u', email: 'u@example.com' } }
 const UNKNOWN = '00000000-0000-4000-8000-000000000000'
@@ -293,10 +303,15 @@ async function ownCluster({ onTestFinished, onTestFailed }: TestContext, options
   return cluster
 }
 
-const SERVED = BACKENDS.flatMap(({ name, service }) => (service ? [{ name, backend: service.url }] : []))
+/** Those of the backends that can be had here. */
+function on(...names: BackendKind['name'][]): { name: BackendKind['name']; backend: string }[] {
+  return BACKENDS.flatMap(({ name, service }) =>
+    service && names.includes(name) ? [{ name, backend: service.url }] : [],
+  )
+}
 
 describe.concurrent('a node', () => {
-  test.for(SERVED.filter(({ name }) => name !== 'Redis Cluster'))(
+  test.for(on('SQLite', 'Redis', 'PostgreSQL'))(
     'that was killed ($name): 202 is not answered for what it should have got, and its call ends',
     { timeout: 60_000 },
     async ({ name, backend }, context) => {
@@ -337,7 +352,7 @@ describe.concurrent('a node', () => {
     },
   )
 
-  test.for(SERVED.filter(({ name }) => name !== 'Redis Cluster'))(
+  test.for(on('SQLite', 'Redis', 'PostgreSQL'))(
     'keeps sessions that it serves ($name) from expiring, and lets the others go',
     { timeout: 60_000 },
     async ({ backend }, context) => {
@@ -360,7 +375,7 @@ describe.concurrent('a node', () => {
     },
   )
 
-  test.for(SERVED)(
+  test.for(on('Redis Cluster', 'PostgreSQL'))(
     'that does not answer for a while ($name): 503 until it does, and the answer gets through',
     { timeout: 60_000 },
     async ({ backend }, context) => {
@@ -380,7 +395,7 @@ describe.concurrent('a node', () => {
     },
   )
 
-  test.for(SERVED)(
+  test.for(on('SQLite', 'Redis', 'PostgreSQL'))(
     'that slept past its time to live ($name) steps back: it serves nothing deleted, and writes nothing into a stream that another one has finished',
     { timeout: 60_000 },
     async ({ backend }, context) => {
@@ -401,7 +416,8 @@ describe.concurrent('a node', () => {
       expect((await echo(deleted, cluster, B)).status).toBe(404)
       cluster.node(A).resume()
 
-      expect((await echo(deleted, cluster, A)).status).toBe(404)
+      // It may find its connection to the store broken, and cannot know then; it never serves.
+      expect((await until(503, () => echo(deleted, cluster, A), DEATH)).status).toBe(404)
       await rest(deletedStream)
       // Its handler is told that nobody hears it.
       await find(log, isLog('slow aborted'), 'the end of the handler on A')
