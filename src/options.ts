@@ -122,7 +122,10 @@ export interface WireOptions extends GuardOptions {
    * SSE stream. `sse`: always a stream. `json`: never; what a handler sends besides its answer takes the standalone stream.
    */
   responseMode?: ResponseMode
-  /** How long `auto` waits for an answer before it opens a stream, in ms. Default 100. */
+  /**
+   * How long `auto` waits for an answer before it opens a stream, in ms. Default 100: a stream costs some 0.3 ms of work,
+   * which is little beside a call that takes longer than that, and what a node takes with it when it dies is no more than this.
+   */
   upgradeAfter?: number
   /** Interval of SSE comments that keep proxies from closing quiet streams, in ms. Default 15,000; 0: none. */
   keepAlive?: number

@@ -9,6 +9,8 @@ import type { ServerFactory, SessionHandlerOptions } from '../options.js'
 import { Failure } from './failure.js'
 import { stdioServer } from './stdio-server.js'
 
+const KEEP_ALIVE_TIMEOUT = 75_000
+
 export interface ServiceOptions {
   /** 0: any free one. */
   port: number
@@ -50,6 +52,9 @@ export async function startService(options: ServiceOptions, backend: Backend, lo
     else if (asked === '/healthz') void health(req, res)
     else answer(res, 404, { error: `not found; the MCP endpoint is ${path}` })
   })
+
+  // Longer than proxies keep an idle connection to reuse it: else one is closed just when a request is sent on it.
+  server.keepAliveTimeout = KEEP_ALIVE_TIMEOUT
 
   const health = async (req: IncomingMessage, res: ServerResponse): Promise<void> => {
     if (req.method !== 'GET' && req.method !== 'HEAD') {

@@ -74,17 +74,18 @@ export class Orphans {
   }
 
   async #takeOver(follower: Follower, watch: Watch): Promise<void> {
-    const { session, stream, head, finish } = watch
+    const { session, stream, head, finish, writer: before } = watch
     const name = this.node.newWriter()
+    // If the answer is lost, the next look sees that a name of this node is not being written, and finds out whose it is.
+    watch.writer = name
     try {
-      if (!(await this.log.claim(session, stream, name, watch.writer))) {
+      if (!(await this.log.claim(session, stream, name, before))) {
         this.node.writing.delete(name)
         const info = await this.log.read(session, stream, 0, 1)
         if (info?.writer === undefined || info.ended) this.forget(follower)
         else watch.writer = info.writer
         return follower.catchUp()
       }
-      watch.writer = name
       const writer = this.write(session, stream, head, name)
       const left = await unfinished(this.log, session, stream, JSON.parse(head) as StreamHead)
       this.forget(follower)
