@@ -302,7 +302,6 @@ export class Client {
         if (awaited && this.deleteSentAt === undefined && this.trouble.calmSince(call.sentAt)) {
           this.violate('400 for an answer that is awaited')
         }
-        question.answered = true
       } else this.#expectTrouble(status)
     })
   }

@@ -197,7 +197,9 @@ const TOOL_NAMES = Object.keys(TOOLS) as Tool[]
 const hasSession = (client: Client) => client.session !== undefined
 const running = (client: Client): Call[] => client.pending
 const resumable = (client: Client): Call[] => client.pending.filter((call) => call.lastEventId !== undefined)
-const open = (client: Client) => client.questions.filter(({ answered }) => !answered)
+/** Questions of calls that still run. One whose asker seemed to be dead may be answered again when it is not. */
+const open = (client: Client) =>
+  client.questions.filter(({ answered, call }) => !answered && client.pending.some(({ id }) => id === call))
 
 const strandable = (client: Client) =>
   resumable(client).filter(({ connection }) => connection?.open && connection.node.state === 'up')
