@@ -120,6 +120,18 @@ describeBackends((backend, name) => {
       await expectHeard([listener], [`${UPDATED} ${WATCHED}`, TOOLS])
     })
 
+    test('a message to one session reaches it from any node, once, and nobody else', async () => {
+      const listener = await session({ live: [A, B], stream: C })
+      const other = await session({ live: [A, B], stream: C })
+      for (const [index, node] of cluster.nodes.entries()) {
+        expect(await node.notifySession(listener.client.sessionId, `from ${index}`)).toBe(true)
+        const event = await within((listener.events as EventStream).next(), 'the message')
+        expect(event?.message.params).toEqual({ level: 'info', data: `from ${index}` })
+        expect(await node.notifySession('nobody', 'lost')).toBe(false)
+      }
+      await expectHeard([listener, other], [])
+    })
+
     test('a session that was deleted hears nothing, and its stream ends', async () => {
       const { client, events } = await session({ live: [A, B], stream: C })
       await within(client.on(cluster.at(A)).delete(), 'an answer to DELETE')

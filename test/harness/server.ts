@@ -85,6 +85,11 @@ export class TestServer {
     await this.#tell(`/notify?list=${list}`)
   }
 
+  /** The host program sends a log message to one session; false: there is no such session. */
+  async notifySession(session: string, text: string): Promise<boolean> {
+    return (await this.#tell(`/notify?${new URLSearchParams({ session, text })}`)) === 'true'
+  }
+
   async status(): Promise<NodeStatus> {
     return (await (await fetch(new URL('/status', this.url))).json()) as NodeStatus
   }
@@ -128,9 +133,11 @@ export class TestServer {
     await this.kill()
   }
 
-  async #tell(path: string): Promise<void> {
+  async #tell(path: string): Promise<string> {
     const response = await fetch(new URL(path, this.url), { method: 'POST' })
-    if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`)
+    const text = await response.text()
+    if (!response.ok) throw new Error(`${path}: ${response.status} ${text}`)
+    return text
   }
 
   async #end(signal: NodeJS.Signals): Promise<void> {
