@@ -50,7 +50,7 @@ describe('a cluster, whatever happens to it', () => {
         await history(setup, steps as never)
       }),
       {
-        numRuns: RUNS ? Number(RUNS) : 2500,
+        numRuns: RUNS ? Number(RUNS) : 2000,
         ...(SEED && { seed: Number(SEED) }),
         ...(SEED_PATH && { path: SEED_PATH }),
       },
