@@ -44,7 +44,7 @@ describe('TypeScript and JavaScript', () => {
     ])
     const examples = ['minimal/server.js', 'cluster/server.js']
     for (const line of ['v1', 'v2']) {
-      examples.push(`express-transport/${line}-before.js`, `express-transport/${line}-after.js`)
+      for (const stage of ['before', 'after', 'events']) examples.push(`express-transport/${line}-${stage}.js`)
     }
     write('package.json', '{ "type": "module" }')
     write(
@@ -115,16 +115,24 @@ describe('commands', () => {
     for (const command of line.split(' && ')) check(command.split(' '))
   })
 
+  const CLI = join(ROOT, 'dist/cli/main.js')
+
   const { scripts, dependencies, devDependencies, peerDependencies, bin, name } = JSON.parse(read('package.json'))
 
-  function check([program = '', ...args]: string[]): void {
+  function check([program = '', ...args]: string[], env: Record<string, string> = {}): void {
+    const [, variable, value = ''] = /^([A-Z_]+)=(.+)$/.exec(program) ?? []
+    if (variable !== undefined) {
+      check(args, { ...env, [variable]: value })
+      return
+    }
     switch (program) {
       case 'npm':
         checkNpm(args)
         return
       case 'npx':
         expect(Object.keys(bin)).toContain(args[0])
-        checkServe(args.slice(1))
+        if (args[1] === 'sessions') checkSessions(args.slice(1))
+        else checkServe(args.slice(1), env)
         return
       default:
         throw new Error(`nothing here knows how to check ${program}`)
@@ -151,13 +159,26 @@ describe('commands', () => {
   }
 
   /** The real command, with a server in place of the given one that it cannot find: it says so after it has understood the rest. */
-  function checkServe(args: string[]): void {
+  function checkServe(args: string[], env: Record<string, string>): void {
     const given = args.slice(0, args.indexOf('--') + 1)
     expect(given.at(-1)).toBe('--')
-    const cli = join(ROOT, 'dist/cli/main.js')
-    const { status, stderr } = spawnSync(process.execPath, [cli, ...given, './no-such-server'], { encoding: 'utf8' })
-    expect(stderr).toBe('mcp-roam: command not found: ./no-such-server\n')
-    expect(status).toBe(1)
+    expect(run([...given, './no-such-server'], env)).toEqual([1, 'mcp-roam: command not found: ./no-such-server\n'])
+    // a variable that the command does not know would be passed over in silence
+    for (const name of Object.keys(env)) {
+      expect(run([...given, './no-such-server'], { ...env, [name]: 'nonsense' })).toEqual([2, expect.any(String)])
+    }
+  }
+
+  /** The real command, which finds that the file is not there. */
+  function checkSessions(args: string[]): void {
+    expect(run(args, {})).toEqual([1, expect.stringMatching(/^mcp-roam: no such file: \S+\/sessions\.db\n$/)])
+  }
+
+  /** Exit code and stderr. */
+  function run(args: string[], env: Record<string, string>): [number | null, string] {
+    const options = { encoding: 'utf8', cwd: join(ROOT, 'test/docs'), env: { ...process.env, ...env } } as const
+    const { status, stderr } = spawnSync(process.execPath, [CLI, ...args], options)
+    return [status, stderr]
   }
 })
 

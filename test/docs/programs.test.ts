@@ -118,6 +118,53 @@ it.each([0, 1])(
   },
 )
 
+it.each(['v1', 'v2'])(
+  'the Express server with the SDK’s transport and an event store, with line %s: a stream resumes',
+  {
+    timeout: 30_000,
+  },
+  async (line) => {
+    const port = await freePort()
+    const env = { PORT: String(port), EVENTS: join(folder(), 'events.db') }
+    await started([`examples/express-transport/${line}-events.js`], [port], env)
+    const send = (method: string, headers: Record<string, string>, body?: unknown) =>
+      fetch(`http://127.0.0.1:${port}/mcp`, {
+        method,
+        headers: {
+          accept: 'application/json, text/event-stream',
+          'content-type': 'application/json',
+          'mcp-protocol-version': '2025-11-25',
+          ...headers,
+        },
+        ...(body !== undefined && { body: JSON.stringify(body) }),
+      })
+    const initialize = async () => {
+      const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'docs', version: '1.0.0' } }
+      const answer = await send('POST', {}, { jsonrpc: '2.0', id: 0, method: 'initialize', params })
+      await answer.text()
+      return { 'mcp-session-id': answer.headers.get('mcp-session-id') ?? '' }
+    }
+    const session = await initialize()
+    const other = await initialize()
+    const call = { jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'client' } }
+    const whole = await (await send('POST', session, call)).text()
+    const [first = '', last = ''] = [...whole.matchAll(/^id: (.+)$/gm)].map(([, id]) => id)
+    expect(whole).toContain('docs 1.0.0')
+    expect(last).not.toBe('')
+
+    const resumed = await send('GET', { ...session, 'last-event-id': first })
+    let text = ''
+    const decoder = new TextDecoder()
+    for await (const chunk of resumed.body ?? []) {
+      text += decoder.decode(chunk)
+      if (text.includes('\n\n')) break
+    }
+    expect(text).toContain(`id: ${last}\n`)
+    expect(text).toContain('docs 1.0.0')
+    expect((await send('GET', { ...other, 'last-event-id': first })).status).toBe(400)
+  },
+)
+
 describeWith('the server of the cluster examples', await redisUrl(), (url) => {
   it('serves one session on two nodes, says when it is ready, and ends on SIGTERM', { timeout: 30_000 }, async () => {
     const ports = [await freePort(), await freePort()]
