@@ -179,7 +179,9 @@ describe.each(BACKENDS.map((backend, index) => ({ ...backend, index })))('$name'
         [],
       )
       // what came, came in order and once
-      expect(calls.flatMap(disorder)).toEqual([])
+      // (a client that forgot a cursor has two standalone streams, which take the session's from each other for good)
+      const forgetful = new Set(clients.filter(({ cursorless }) => cursorless > 1).map(({ name }) => name))
+      expect(calls.flatMap((call) => disorder(forgetful.has(call.client) ? { ...call, aside: [] } : call))).toEqual([])
       for (const client of clients) {
         expect(client.doubled).toEqual([])
         expect(client.initializes).toBe(1)
@@ -196,8 +198,12 @@ describe.each(BACKENDS.map((backend, index) => ({ ...backend, index })))('$name'
       // what was said aside by a node that had the time to say it has arrived
       const killed = new Set(cluster.nodes.flatMap(({ killed }) => [...killed]))
       const muted = calls.filter(
-        ({ tool, outcome, pid, aside, steps }) =>
-          tool === 'notify' && outcome === 'ok' && !killed.has(pid ?? 0) && aside.length !== steps,
+        ({ tool, outcome, pid, aside, steps, client }) =>
+          !forgetful.has(client) &&
+          tool === 'notify' &&
+          outcome === 'ok' &&
+          !killed.has(pid ?? 0) &&
+          aside.length !== steps,
       )
       expect(muted.map(({ key, aside, steps }) => `${key}: ${aside} of ${steps}`)).toEqual([])
       expect(calls.length).toBeGreaterThan(100)

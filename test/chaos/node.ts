@@ -27,6 +27,9 @@ const handler = createSessionHandler(() => buildServer(sdk as Sdk, note), {
   onerror: (error) => console.error(`${error.message}: ${(error.cause as Error | undefined)?.message ?? ''}`),
 })
 
+// whoever is next finds the tables made
+await handler.status()
+
 const server = createServer(async (req, res) => {
   if (req.url !== '/healthz') return void handler.node(req, res)
   const { ready } = await handler.status()
