@@ -318,6 +318,23 @@ describe('several who could finish a stream', () => {
     expect(Math.min(ranOnB, ranOnC)).toBeGreaterThan(10)
   })
 
+  test('two nodes that hear nothing of each other: one of them finishes it', async () => {
+    for (let seed = 0; seed < 100; seed++) {
+      if (seed > 0) world.end()
+      const on = await cluster(hangOnA, { seed })
+      const call = await called(on, 'tools/call', { name: 'read' })
+      // neither takes the connection from the other, and both see the node die
+      world.network.loss = 1
+      for (const node of [on.B, on.C]) on.driver.resume(node, call.lastEventId)
+      await world.clock.pass(3000)
+      world.kill(on.A)
+      await world.clock.pass(9000)
+      const log = await logOf(on, call.lastEventId)
+      expect(log.messages, `seed ${seed}`).toHaveLength(1)
+      expect(on.times('tools/call'), `seed ${seed}`).toBe(2)
+    }
+  })
+
   test('the finisher dies too: the next one finishes', async () => {
     const on = await cluster((node) => ({
       ...hangOnA(node, false),
