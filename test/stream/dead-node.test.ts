@@ -321,14 +321,19 @@ describe('several who could finish a stream', () => {
   test('two nodes that hear nothing of each other: one of them finishes it', async () => {
     for (let seed = 0; seed < 100; seed++) {
       if (seed > 0) world.end()
-      const on = await cluster(hangOnA, { seed })
+      const slowly: NodeScript = (node) => ({
+        'tools/list': pages,
+        'tools/call': () =>
+          node === 'A' ? UNANSWERED : new Promise((resolve) => setTimeout(() => resolve({ node }), 1500)),
+      })
+      const on = await cluster(slowly, { seed })
       const call = await called(on, 'tools/call', { name: 'read' })
       // neither takes the connection from the other, and both see the node die
       world.network.loss = 1
       for (const node of [on.B, on.C]) on.driver.resume(node, call.lastEventId)
       await world.clock.pass(3000)
       world.kill(on.A)
-      await world.clock.pass(9000)
+      await world.clock.pass(10_000)
       const log = await logOf(on, call.lastEventId)
       expect(log.messages, `seed ${seed}`).toHaveLength(1)
       expect(on.times('tools/call'), `seed ${seed}`).toBe(2)
