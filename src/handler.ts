@@ -19,7 +19,7 @@ export interface FetchOptions {
 
 /**
  * Tells clients what changed: each session that is live on some node, or has a stream open there, once, on its standalone
- * stream. Resolves when all nodes have been told; rejects if the backend is away.
+ * stream. Resolves when all nodes have been told, or have not answered for 2 s; rejects if the backend is away.
  */
 export interface Notifier {
   /** `notifications/tools/list_changed` to every session. */

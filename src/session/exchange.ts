@@ -92,7 +92,7 @@ export class Exchange implements Deadline {
   /** Leaves the requests to whoever resumes the stream, as if this node had died. False: the client has no way to. */
   async handOver(): Promise<boolean> {
     const { streams, owner } = this.#host
-    if (this.#done || !owner.priming) return false
+    if (this.#done || !owner.priming || (this.#host.responseMode === 'json' && !this.#stream)) return false
     const writer = this.#open()
     if (!(await writer.open())) return false
     await writer.flushed()

@@ -92,7 +92,8 @@ const MIGRATIONS = [
 
 /** Brings the file to the newest version; of several processes that open it at once, one does the work. */
 export function migrate(db: Database.Database): void {
-  if (versionOf(db) === MIGRATIONS.length) return
+  // In a transaction, because it reads three things, which another process may be changing together.
+  if (db.transaction(() => versionOf(db))() === MIGRATIONS.length) return
   // Immediate: the version is read again under the write lock, which is what makes the others wait and then find it done.
   db.transaction(() => {
     for (const migration of MIGRATIONS.slice(versionOf(db))) db.exec(migration)
