@@ -332,7 +332,11 @@ describe('several who could finish a stream', () => {
       world.network.loss = 1
       world.kill(on.A)
       await world.clock.pass(4000)
-      for (const node of [on.B, on.C]) on.driver.resume(node, call.lastEventId)
+      for (const node of [on.B, on.C]) {
+        on.driver.resume(node, call.lastEventId)
+        // long enough for a first look into the log, which would tell B of C
+        await world.clock.pass(300)
+      }
       await world.clock.pass(6000)
       const log = await logOf(on, call.lastEventId)
       expect(log.messages, `seed ${seed}`).toHaveLength(1)
