@@ -19,6 +19,7 @@ import type { MessageExtra, ResponseMode, ServerInstance, Transport } from '../o
 import { STANDALONE } from '../stream/event-id.js'
 import { type Orphan, outcomeUnknown } from '../stream/orphan.js'
 import type { StreamOwner, Streams } from '../stream/streams.js'
+import { Calls } from './calls.js'
 import { runInSession } from './current.js'
 import type { Deadlines } from './deadlines.js'
 import { Exchange, type ExchangeHost, type ExchangeOptions } from './exchange.js'
@@ -27,9 +28,6 @@ import { askingNode, OutgoingRequests } from './outgoing.js'
 import { Received } from './received.js'
 import { Recorder } from './recorder.js'
 import type { SessionView } from './view.js'
-
-/** How long a new instance may take to answer one message that defines its state, in ms. */
-const REPLAY_TIMEOUT = 60_000
 
 /** What a live session needs of the node it lives on. */
 export interface LiveSessionHost {
@@ -76,8 +74,7 @@ export class LiveSession implements Transport, ExchangeHost {
   #server: ServerInstance | undefined
   #exchanges = new Map<RequestId, Exchange>()
   #outgoing: OutgoingRequests
-  #replies = new Map<RequestId, (response: JSONRPCResponse | Error) => void>()
-  #calls = 0
+  #calls = new Calls()
   #replaying = false
   /** What the server has sent before its session was there for others to see. */
   #held: string[] | undefined = []
@@ -103,7 +100,7 @@ export class LiveSession implements Transport, ExchangeHost {
 
   /** Whether something here would be lost, or noticed, if the instance went away. */
   get busy(): boolean {
-    return this.#exchanges.size > 0 || this.#outgoing.size > 0 || this.#replies.size > 0
+    return this.#exchanges.size > 0 || this.#outgoing.size > 0 || this.#calls.size > 0
   }
 
   /** As stored; undefined until `initialize` was answered. */
@@ -163,19 +160,7 @@ export class LiveSession implements Transport, ExchangeHost {
   /** Has the server answer a request whose answer does not go to the client as it is. */
   call(method: string, params: JSONRPCRequest['params'], extra?: MessageExtra): Promise<JSONRPCResponse> {
     if (this.#closed) return Promise.reject(new Error('the server is closed'))
-    const id = `mcp-roam:${this.#calls++}`
-    return new Promise((resolve, reject) => {
-      const late = () => settle(new Error(`no answer to ${method} within ${REPLAY_TIMEOUT} ms`))
-      const timer = setTimeout(late, REPLAY_TIMEOUT)
-      const settle = (response: JSONRPCResponse | Error) => {
-        this.#replies.delete(id)
-        clearTimeout(timer)
-        if (response instanceof Error) reject(response)
-        else resolve(response)
-      }
-      this.#replies.set(id, settle)
-      this.#dispatch({ jsonrpc: '2.0', id, method, ...(params && { params }) }, extra)
-    })
+    return this.#calls.make(method, params, (request) => this.#dispatch(request, extra))
   }
 
   /** Takes a POST of one request. */
@@ -345,7 +330,7 @@ export class LiveSession implements Transport, ExchangeHost {
       if (this.#over) exchange.abandon()
       else for (const { id } of [...exchange.unanswered]) exchange.answer(id, outcomeUnknown(id))
     }
-    for (const settle of [...this.#replies.values()]) settle(new Error('the server closed before it answered'))
+    this.#calls.fail(new Error('the server closed before it answered'))
     this.host.onclosed(this)
     this.onclose?.()
   }
@@ -424,8 +409,7 @@ export class LiveSession implements Transport, ExchangeHost {
   async #respond(response: JSONRPCResponse): Promise<void> {
     const { id } = response
     if (id === undefined) return this.host.onerror(new Error('the server sent an error without an id'))
-    const settle = this.#replies.get(id)
-    if (settle) return settle(response)
+    if (this.#calls.settle(id, response)) return
     const exchange = this.#exchanges.get(id)
     if (!exchange) return
     const request = exchange.request(id)

@@ -15,6 +15,7 @@ import { Deadlines } from './deadlines.js'
 import type { LiveSession } from './live.js'
 import { samePrincipal } from './principal.js'
 import { isSafe } from './repeat.js'
+import { type Resident, Residents } from './residents.js'
 import { infoOf } from './view.js'
 
 /** A live session in use is compared with the store this often, in ms. */
@@ -43,6 +44,7 @@ export interface SessionsOptions
 
 /** Stands for the principal where no request has yet proved whom the session belongs to. */
 const UNPROVEN = Symbol('unproven')
+type Proof = Principal | typeof UNPROVEN
 
 /** A session on its way from the store to life; requests that come meanwhile share the outcome. */
 interface Opening extends Birth {
@@ -50,17 +52,8 @@ interface Opening extends Birth {
   restoring?: Promise<LiveSession>
 }
 
-interface Resident {
-  live: LiveSession
-  /** The principal that was last found to be the session's. */
-  principal: Principal | typeof UNPROVEN
-  /** On its way to being compared with the store. */
-  checking?: Promise<void>
-}
-
 export class Sessions {
-  /** Least recently used first. */
-  #residents = new Map<string, Resident>()
+  #residents: Residents<Proof>
   #opening = new Map<string, Opening>()
   #initializing = new Map<string, Birth>()
   #sweeper: NodeJS.Timeout | undefined
@@ -78,7 +71,13 @@ export class Sessions {
     private readonly streams: Streams,
     private readonly options: SessionsOptions,
   ) {
-    const { hooks, onerror, responseMode, upgradeAfter, mayRepeat } = options
+    const { hooks, onerror, responseMode, upgradeAfter, mayRepeat, liveIdle, maxLiveSessions } = options
+    this.#residents = new Residents({
+      liveIdle,
+      maxLiveSessions,
+      isIdle: (live) => !live.busy && streams.count(live.id) === 0,
+      onforget: (id) => streams.forget(id),
+    })
     const host: Midwife['host'] = {
       node,
       askOthers: (id, ask, options) => this.askOthers(id, ask, options),
@@ -91,12 +90,12 @@ export class Sessions {
         return mayRepeat ? mayRepeat(request, safe) : safe
       },
       ttlOf: (record) => this.#ttlOf(record),
-      onrest: (live) => this.#rested(live.id),
-      onclosed: (live) => this.#forget(live),
+      onrest: (live) => this.#residents.rested(live.id),
+      onclosed: (live) => this.#residents.forget(live),
       onerror,
     }
     this.#midwife = { host, factory, hooks }
-    streams.onrest = (id) => this.#rested(id)
+    streams.onrest = (id) => this.#residents.rested(id)
   }
 
   /** Live sessions on this node. */
@@ -176,7 +175,7 @@ export class Sessions {
 
   /** Tells the sessions at hand (subscribed to `uri`, if given); the log sees to it that each is told once in the cluster. */
   async notify({ id, text, uri }: { id: string; text: string; uri?: string }): Promise<void> {
-    const sessions = new Set([...this.#residents.keys(), ...this.streams.sessions()])
+    const sessions = new Set([...this.#residents.ids(), ...this.streams.sessions()])
     const tell = async (session: string) => {
       const record = this.#residents.get(session)?.live.record ?? (await this.backend.sessions.load(session))
       if (!record?.journal.initialized || (uri !== undefined && !record.journal.subscriptions.includes(uri))) return
@@ -224,10 +223,10 @@ export class Sessions {
   }
 
   #live(): LiveSession[] {
-    return [...this.#residents.values()].map(({ live }) => live)
+    return this.#residents.all().map(({ live }) => live)
   }
 
-  async #open(id: string, principal: Principal | typeof UNPROVEN, request: HttpRequest): Promise<LiveSession> {
+  async #open(id: string, principal: Proof, request: HttpRequest): Promise<LiveSession> {
     if (!isSessionId(id)) throw new Refusal('sessionNotFound')
     this.#listen()
     let opening = this.#opening.get(id)
@@ -252,12 +251,7 @@ export class Sessions {
     return opening.restoring
   }
 
-  async #restore(
-    record: SessionRecord,
-    principal: Principal | typeof UNPROVEN,
-    request: HttpRequest,
-    birth: Birth,
-  ): Promise<LiveSession> {
+  async #restore(record: SessionRecord, principal: Proof, request: HttpRequest, birth: Birth): Promise<LiveSession> {
     if (!(await this.#mayRestore(record, request))) throw new Refusal('sessionNotFound')
     const known = principal === UNPROVEN ? undefined : principal
     const live = await restore(this.#midwife, record, request, known, birth)
@@ -299,7 +293,7 @@ export class Sessions {
   }
 
   /** Compares a live session with the store, and refreshes its expiry when that is due. */
-  #check(resident: Resident): Promise<void> {
+  #check(resident: Resident<Proof>): Promise<void> {
     resident.checking ??= this.#compare(resident.live).finally(() => {
       delete resident.checking
     })
@@ -326,8 +320,7 @@ export class Sessions {
   /** Ends whatever of a session is on this node. */
   async #end(id: string, record: SessionRecord | undefined, reason: CloseReason | undefined): Promise<void> {
     for (const birth of [this.#opening.get(id), this.#initializing.get(id)]) if (birth) birth.stopped = 'deleted'
-    const resident = this.#residents.get(id)
-    this.#residents.delete(id)
+    const resident = this.#residents.remove(id)
     try {
       if (record && reason) await this.options.hooks.onSessionClosed?.(infoOf(record), reason)
     } finally {
@@ -366,50 +359,12 @@ export class Sessions {
     }
   }
 
-  #settle(resident: Resident, birth: Birth): void {
+  #settle(resident: Resident<Proof>, birth: Birth): void {
     const { live } = resident
     check(live, birth)
-    this.#residents.set(live.id, resident)
-    live.usedAt = monotonic()
+    this.#residents.add(resident)
     live.publish()
     this.#sweepFromNowOn()
-    this.#shrink(live)
-  }
-
-  /** Something on the session has ended; it is the last one to be dropped now. */
-  #rested(id: string): void {
-    const resident = this.#residents.get(id)
-    if (!resident) return
-    resident.live.usedAt = monotonic()
-    this.#residents.delete(id)
-    this.#residents.set(id, resident)
-    if (this.options.liveIdle === 0 && this.#isIdle(resident.live)) this.#evict(resident.live)
-    else this.#shrink()
-  }
-
-  #forget(live: LiveSession): void {
-    if (this.#residents.get(live.id)?.live !== live) return
-    this.#residents.delete(live.id)
-    this.streams.forget(live.id)
-  }
-
-  #isIdle(live: LiveSession): boolean {
-    return !live.busy && this.streams.count(live.id) === 0
-  }
-
-  #evict(live: LiveSession): void {
-    this.#forget(live)
-    void live.dispose()
-  }
-
-  #shrink(settled?: LiveSession): void {
-    let excess = this.#residents.size - this.options.maxLiveSessions
-    if (excess <= 0) return
-    for (const { live } of [...this.#residents.values()]) {
-      if (live === settled || !this.#isIdle(live)) continue
-      this.#evict(live)
-      if (--excess === 0) return
-    }
   }
 
   #sweepFromNowOn(): void {
@@ -424,14 +379,9 @@ export class Sessions {
       clearInterval(this.#sweeper)
       this.#sweeper = undefined
     }
-    const now = monotonic()
-    for (const resident of [...this.#residents.values()]) {
-      const { live } = resident
-      if (!this.#isIdle(live)) {
-        live.usedAt = now
-        if (this.#doubt(live)) this.#check(resident).catch(() => {})
-      } else if (now - live.usedAt >= this.options.liveIdle) this.#evict(live)
-    }
+    this.#residents.sweep((busy) => {
+      if (this.#doubt(busy.live)) this.#check(busy).catch(() => {})
+    })
     for (const id of this.#touched.keys()) if (this.streams.count(id) === 0) this.#touched.delete(id)
     for (const id of this.streams.sessions()) if (!this.#residents.has(id)) this.#sweepStreams(id).catch(() => {})
   }
@@ -454,7 +404,7 @@ export class Sessions {
 export const DEFAULT_SESSION_ID_GENERATOR: () => string = randomUUID
 
 /** Hashes only what was not compared just before. */
-function isOwner(resident: Resident, principal: Principal): boolean {
+function isOwner(resident: Resident<Proof>, principal: Principal): boolean {
   if (principal === resident.principal) return true
   const { id, record, view } = resident.live
   if (!record || !samePrincipal(id, record.principal, principal)) return false

@@ -1,0 +1,105 @@
+/** The live sessions of a node, least recently used first, and which of them go when there are too many or they are idle. */
+import { monotonic } from '../clock.js'
+import type { LiveSession } from './live.js'
+
+export interface Resident<Proof> {
+  live: LiveSession
+  /** Whom the session was last found to belong to. */
+  principal: Proof
+  /** On its way to being compared with the store. */
+  checking?: Promise<void>
+}
+
+export interface ResidentsOptions {
+  /** How long an idle one stays, in ms. */
+  liveIdle: number
+  maxLiveSessions: number
+  /** Whether nothing would be lost, or noticed, if the instance went away. */
+  isIdle(live: LiveSession): boolean
+  /** Called when one is no longer there. */
+  onforget(id: string): void
+}
+
+export class Residents<Proof> {
+  #residents = new Map<string, Resident<Proof>>()
+
+  constructor(private readonly options: ResidentsOptions) {}
+
+  get size(): number {
+    return this.#residents.size
+  }
+
+  get(id: string): Resident<Proof> | undefined {
+    return this.#residents.get(id)
+  }
+
+  has(id: string): boolean {
+    return this.#residents.has(id)
+  }
+
+  ids(): string[] {
+    return [...this.#residents.keys()]
+  }
+
+  all(): Resident<Proof>[] {
+    return [...this.#residents.values()]
+  }
+
+  add(resident: Resident<Proof>): void {
+    const { live } = resident
+    this.#residents.set(live.id, resident)
+    live.usedAt = monotonic()
+    this.#shrink(live)
+  }
+
+  /** Takes a session out without a word to it. */
+  remove(id: string): Resident<Proof> | undefined {
+    const resident = this.#residents.get(id)
+    this.#residents.delete(id)
+    return resident
+  }
+
+  /** Lets go of a session that is closed. */
+  forget(live: LiveSession): void {
+    if (this.#residents.get(live.id)?.live !== live) return
+    this.#residents.delete(live.id)
+    this.options.onforget(live.id)
+  }
+
+  /** Something on the session has ended; it is the last one to be dropped now. */
+  rested(id: string): void {
+    const resident = this.remove(id)
+    if (!resident) return
+    resident.live.usedAt = monotonic()
+    this.#residents.set(id, resident)
+    if (this.options.liveIdle === 0 && this.options.isIdle(resident.live)) this.#evict(resident.live)
+    else this.#shrink()
+  }
+
+  /** Drops what is idle for too long; those that are not idle are looked at. */
+  sweep(look: (busy: Resident<Proof>) => void): void {
+    const now = monotonic()
+    for (const resident of this.all()) {
+      const { live } = resident
+      if (!this.options.isIdle(live)) {
+        live.usedAt = now
+        look(resident)
+      } else if (now - live.usedAt >= this.options.liveIdle) this.#evict(live)
+    }
+  }
+
+  #evict(live: LiveSession): void {
+    this.forget(live)
+    void live.dispose()
+  }
+
+  #shrink(added?: LiveSession): void {
+    let excess = this.#residents.size - this.options.maxLiveSessions
+    if (excess <= 0) return
+    for (const { live } of this.all()) {
+      if (live === added || !this.options.isIdle(live)) continue
+      this.#evict(live)
+      if (--excess === 0) return
+    }
+  }
+}
