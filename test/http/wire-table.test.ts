@@ -1,4 +1,4 @@
-/** The wire table of DESIGN.md, row by row, and the rules around it, through both adapters. */
+/** The wire table of docs/contract.md, row by row, and the rules around it, through both adapters. */
 import net from 'node:net'
 import { McpServer as McpServerV1 } from '@modelcontextprotocol/sdk/server/mcp.js'
 import { McpServer as McpServerV2 } from '@modelcontextprotocol/server'
