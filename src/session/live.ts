@@ -29,6 +29,9 @@ import { Received } from './received.js'
 import { Recorder } from './recorder.js'
 import type { SessionView } from './view.js'
 
+/** How many requests are remembered of which nothing more is to be heard. */
+const MAX_ABANDONED = 1000
+
 /** What a live session needs of the node it lives on. */
 export interface LiveSessionHost {
   readonly node: ClusterNode
@@ -74,6 +77,8 @@ export class LiveSession implements Transport, ExchangeHost {
   #server: ServerInstance | undefined
   #exchanges = new Map<RequestId, Exchange>()
   #outgoing: OutgoingRequests
+  /** Requests that were cancelled, or left to another node, the last ones. */
+  #abandoned = new Set<RequestId>()
   #calls = new Calls()
   #replaying = false
   /** What the server has sent before its session was there for others to see. */
@@ -207,10 +212,13 @@ export class LiveSession implements Transport, ExchangeHost {
     if (this.#closed) throw new Error('the session’s transport is closed')
     if (isResponse(message)) return this.#respond(message)
     if (this.#replaying && isNotification(message)) return
+    const related = options?.relatedRequestId
+    // but what the client was asked for that request, it is told that it need not answer
+    const withdrawn = 'method' in message && message.method === 'notifications/cancelled'
+    if (related !== undefined && this.#abandoned.has(related) && !withdrawn) return
     const outgoing = this.#outgoing.rewritten(message)
     const text = JSON.stringify(outgoing)
     if (isRequest(message) && isRequest(outgoing)) this.#outgoing.await(message, outgoing)
-    const related = options?.relatedRequestId
     const exchange = related === undefined ? undefined : this.#exchanges.get(related)
     if (exchange?.send(outgoing, text)) return
     if (this.#held) this.#held.push(text)
@@ -250,7 +258,7 @@ export class LiveSession implements Transport, ExchangeHost {
     const exchange = this.#exchanges.get(id)
     if (!exchange) return false
     this.#dispatch(message, extra)
-    this.#exchanges.delete(id)
+    this.#abandon(id)
     exchange.cancel(id)
     this.#rest()
     return true
@@ -288,8 +296,7 @@ export class LiveSession implements Transport, ExchangeHost {
     await Promise.all(
       exchanges.map(async (exchange) => {
         const ids = [...exchange.unanswered].map(({ id }) => id)
-        if (!(await exchange.handOver())) return
-        for (const id of ids) this.#exchanges.delete(id)
+        if (await exchange.handOver()) this.#giveUp(ids)
       }),
     )
   }
@@ -342,7 +349,10 @@ export class LiveSession implements Transport, ExchangeHost {
 
   #exchange(requests: JSONRPCRequest[], options: ExchangeOptions): Exchange {
     const exchange = new Exchange(requests, this, options)
-    for (const { id } of requests) this.#exchanges.set(id, exchange)
+    for (const { id } of requests) {
+      this.#exchanges.set(id, exchange)
+      this.#abandoned.delete(id)
+    }
     return exchange
   }
 
@@ -364,11 +374,23 @@ export class LiveSession implements Transport, ExchangeHost {
 
   /** Nobody will hear the answers of an exchange: the handlers may as well stop. */
   onlost(exchange: Exchange): void {
-    for (const { id } of [...exchange.unanswered]) {
-      this.#exchanges.delete(id)
+    this.#giveUp([...exchange.unanswered].map(({ id }) => id))
+    this.#rest()
+  }
+
+  /** Requests that are none of this instance's any more: their handlers are aborted, and what they still say is not sent. */
+  #giveUp(ids: RequestId[]): void {
+    for (const id of ids) {
+      this.#abandon(id)
       this.#dispatch({ jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: id } })
     }
-    this.#rest()
+  }
+
+  #abandon(id: RequestId): void {
+    this.#exchanges.delete(id)
+    this.#abandoned.add(id)
+    const [oldest] = this.#abandoned
+    if (oldest !== undefined && this.#abandoned.size > MAX_ABANDONED) this.#abandoned.delete(oldest)
   }
 
   /** A response, or progress, goes to the node that the wire id names. */

@@ -37,6 +37,10 @@ export class Follower {
     this.#position = options.position
   }
 
+  get closed(): boolean {
+    return this.#closed
+  }
+
   get turn(): number {
     return this.options.turn
   }

@@ -20,6 +20,8 @@ export interface Watch {
   head: string
   /** Who writes it, as far as is known. */
   writer: string
+  /** This node has claimed it, or may have: to the others it is ours, so it is looked after even if nobody follows it here. */
+  claimed?: boolean
   /** Does what is left to be done, if that falls to this node. */
   finish: (orphan: Orphan) => Promise<void>
 }
@@ -41,7 +43,7 @@ export class Orphans {
   }
 
   forget(follower: Follower): void {
-    this.#watched.delete(follower)
+    if (!this.#watched.get(follower)?.claimed) this.#watched.delete(follower)
   }
 
   /** Takes over what nobody writes any more. */
@@ -78,17 +80,19 @@ export class Orphans {
     const name = this.node.newWriter()
     // If the answer is lost, the next look sees that a name of this node is not being written, and finds out whose it is.
     watch.writer = name
+    watch.claimed = true
     try {
       if (!(await this.log.claim(session, stream, name, before))) {
         this.node.writing.delete(name)
         const info = await this.log.read(session, stream, 0, 1)
-        if (info?.writer === undefined || info.ended) this.forget(follower)
+        watch.claimed = false
+        if (info?.writer === undefined || info.ended || follower.closed) this.forget(follower)
         else watch.writer = info.writer
         return follower.catchUp()
       }
       const writer = this.write(session, stream, head, name)
       const left = await unfinished(this.log, session, stream, JSON.parse(head) as StreamHead)
-      this.forget(follower)
+      this.#watched.delete(follower)
       const orphan = { stream, writer, ...left }
       this.#finish(orphan, finish).catch((error) => {
         this.onerror(error)
