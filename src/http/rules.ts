@@ -11,9 +11,6 @@ export const SESSION_PROTOCOL_VERSIONS: readonly string[] = [
   '2024-10-07',
 ]
 
-/** Assumed where no revision is known (2025-06-18, basic/transports, "Protocol Version Header"). */
-export const DEFAULT_PROTOCOL_VERSION = '2025-03-26'
-
 /** JSON-RPC batches came and went with this revision (2025-06-18, changelog). */
 export const BATCH_PROTOCOL_VERSION = '2025-03-26'
 
