@@ -2,8 +2,8 @@
 import { randomUUID } from 'node:crypto'
 import type { Backend, EventLog } from './backend/backend.js'
 import { bounded } from './backend/bounded.js'
-import type { JSONRPCMessage } from './jsonrpc.js'
 import { type Cursor, formatEventId, parseEventId, sessionTag } from './stream/event-id.js'
+import type { JSONRPCMessage } from './wire/jsonrpc.js'
 
 /** What the transports of both SDK lines take as `eventStore`. */
 export interface EventStore {

@@ -3,12 +3,14 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
-import { createCore } from './core.js'
-import { Endpoint } from './endpoint.js'
+import { createCore } from './assemble.js'
+import { Endpoint } from './http/endpoint.js'
 import { FetchHttpReply, FetchHttpRequest } from './http/fetch.js'
 import { NodeHttpReply, NodeHttpRequest, type NodeRequest } from './http/node.js'
-import type { AuthInfo, ServerFactory, SessionHandlerOptions, SessionInfo } from './options.js'
+import type { SessionHandlerOptions } from './options.js'
+import type { ServerFactory, SessionInfo } from './session/session.js'
 import { infoOf } from './session/view.js'
+import type { AuthInfo } from './wire/sdk.js'
 
 export interface FetchOptions {
   /** What the host program verified of the request's token. */

@@ -24,24 +24,19 @@ export {
   type SessionDirectory,
   type SessionHandler,
 } from './handler.js'
-export type { JSONRPCMessage, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse, RequestId } from './jsonrpc.js'
+export type { SessionHandlerOptions, SessionOptions, WireOptions } from './options.js'
+export { currentSession } from './session/current.js'
+export type { ResponseMode } from './session/exchange.js'
 export type {
-  AuthInfo,
   CloseReason,
   FactoryContext,
-  MessageExtra,
   RequestContext,
-  ResponseMode,
   ServerFactory,
-  ServerInstance,
   Session,
-  SessionHandlerOptions,
   SessionHooks,
   SessionInfo,
-  SessionOptions,
   SessionState,
-  Transport,
-  WireOptions,
-} from './options.js'
-export { currentSession } from './session/current.js'
+} from './session/session.js'
 export { SessionTransport, type SessionTransportOptions } from './transport.js'
+export type { JSONRPCMessage, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse, RequestId } from './wire/jsonrpc.js'
+export type { AuthInfo, MessageExtra, ServerInstance, Transport } from './wire/sdk.js'

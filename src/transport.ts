@@ -1,22 +1,15 @@
 /** The transport by itself, for people who keep their own routes and their own map of transports. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { type Core, createCore, sharedNode } from './core.js'
-import { Endpoint } from './endpoint.js'
+import { type Core, createCore, sharedNode } from './assemble.js'
 import type { FetchOptions } from './handler.js'
+import { Endpoint } from './http/endpoint.js'
 import { FetchHttpReply, FetchHttpRequest } from './http/fetch.js'
-import type { HttpReply, HttpRequest } from './http/message.js'
 import { NodeHttpReply, NodeHttpRequest, type NodeRequest } from './http/node.js'
-import type { JSONRPCMessage, RequestId } from './jsonrpc.js'
-import type {
-  AuthInfo,
-  MessageExtra,
-  ServerInstance,
-  SessionHandlerOptions,
-  SessionOptions,
-  Transport,
-  WireOptions,
-} from './options.js'
+import type { SessionHandlerOptions, SessionOptions, WireOptions } from './options.js'
 import type { LiveSession } from './session/live.js'
+import type { JSONRPCMessage, RequestId } from './wire/jsonrpc.js'
+import type { HttpReply, HttpRequest } from './wire/message.js'
+import type { AuthInfo, MessageExtra, ServerInstance, Transport } from './wire/sdk.js'
 
 export interface SessionTransportOptions extends SessionOptions, WireOptions {
   /** An existing session that this transport goes on with; the same as calling {@link SessionTransport.hydrate}. */

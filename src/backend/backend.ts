@@ -8,7 +8,7 @@
  * later. `false` and `undefined` are answers about the data, never about trouble. No method needs a time limit of its own:
  * the caller sets one. Durations are milliseconds.
  */
-import type { JSONRPCRequest } from '../jsonrpc.js'
+import type { JSONRPCRequest } from '../wire/jsonrpc.js'
 
 /** Where sessions, their events and the messages between nodes live. */
 export interface Backend {

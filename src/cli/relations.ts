@@ -14,7 +14,14 @@
  * listens to its server at all receives it. Guessing would be worse: the stream of a call that its client gave up on is
  * read by nobody, while a message on the standalone stream waits there for the client.
  */
-import { isNotification, isObject, isRequest, isRequestId, type JSONRPCMessage, type RequestId } from '../jsonrpc.js'
+import {
+  isNotification,
+  isObject,
+  isRequest,
+  isRequestId,
+  type JSONRPCMessage,
+  type RequestId,
+} from '../wire/jsonrpc.js'
 
 const RELATED_TASK = 'io.modelcontextprotocol/related-task'
 

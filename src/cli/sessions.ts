@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import type { Writable } from 'node:stream'
 import { createSessionHandler, type SessionDirectory } from '../handler.js'
-import type { SessionInfo } from '../options.js'
+import type { SessionInfo } from '../session/session.js'
 import { parseBackendUrl, SHARED_BACKENDS } from './backend-url.js'
 import { Failure } from './failure.js'
 import { failureOf, openBackend } from './open-backend.js'

@@ -1,8 +1,10 @@
 /** This process among the others: its id, its heartbeat, and what nodes tell and ask each other about the sessions they share. */
+
 import { randomBytes } from 'node:crypto'
 import type { MessageBus } from '../backend/backend.js'
-import { monotonic } from '../clock.js'
-import type { JSONRPCMessage } from '../jsonrpc.js'
+import { monotonic } from '../util/clock.js'
+import { asError } from '../util/error.js'
+import type { JSONRPCMessage } from '../wire/jsonrpc.js'
 
 /** Told to whoever follows a session's streams: events were appended. It may be lost: the log has it all. */
 export interface StreamNews {
@@ -293,7 +295,7 @@ export class ClusterNode {
     try {
       return JSON.parse(text) as T
     } catch (error) {
-      this.onerror(error instanceof Error ? error : new Error(String(error)))
+      this.onerror(asError(error))
       return undefined
     }
   }

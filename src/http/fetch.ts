@@ -1,7 +1,8 @@
 /** Web `Request` in, web `Response` out: Hono, Bun, Deno, workers. */
-import type { AuthInfo } from '../options.js'
-import type { HttpReply, HttpRequest, ReplyHeaders, RequestInfo, Sink } from './message.js'
-import { Refusal } from './refusal.js'
+
+import type { HttpReply, HttpRequest, ReplyHeaders, RequestInfo, Sink } from '../wire/message.js'
+import { Refusal } from '../wire/refusal.js'
+import type { AuthInfo } from '../wire/sdk.js'
 
 export class FetchHttpRequest implements HttpRequest {
   constructor(

@@ -1,6 +1,6 @@
 /** Origin and Host checks against DNS rebinding (specification, basic/transports, "Security Warning"). */
-import type { HttpRequest } from './message.js'
-import { Refusal } from './refusal.js'
+import type { HttpRequest } from '../wire/message.js'
+import { Refusal } from '../wire/refusal.js'
 
 export interface GuardOptions {
   /**

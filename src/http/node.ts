@@ -1,10 +1,10 @@
 /** node:http, and what is built on it (Express, Fastify): straight to its request and response. */
 import { isUtf8 } from 'node:buffer'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { AuthInfo } from '../options.js'
+import type { HttpReply, HttpRequest, ReplyHeaders, RequestInfo, Sink } from '../wire/message.js'
+import { Refusal } from '../wire/refusal.js'
+import type { AuthInfo } from '../wire/sdk.js'
 import { lazyRequest } from './lazy-request.js'
-import type { HttpReply, HttpRequest, ReplyHeaders, RequestInfo, Sink } from './message.js'
-import { Refusal } from './refusal.js'
 
 /** A request with what middleware in front left on it: the SDK's bearer auth sets `auth`, body parsers set `body`. */
 export type NodeRequest = IncomingMessage & { auth?: AuthInfo | undefined; body?: unknown; originalUrl?: string }

@@ -1,14 +1,14 @@
 /** How a live session comes to be: by a client's `initialize`, or by a restore. What fails leaves nothing half-made. */
 import type { Journal, SessionRecord } from '../backend/backend.js'
-import { monotonic } from '../clock.js'
-import type { HttpRequest } from '../http/message.js'
-import { Refusal } from '../http/refusal.js'
-import { isSessionId } from '../http/rules.js'
-import type { JSONRPCRequest, JSONRPCResponse } from '../jsonrpc.js'
-import type { RequestContext, ServerFactory, SessionHooks } from '../options.js'
+import { monotonic } from '../util/clock.js'
+import type { JSONRPCRequest, JSONRPCResponse } from '../wire/jsonrpc.js'
+import type { HttpRequest } from '../wire/message.js'
+import { Refusal } from '../wire/refusal.js'
+import { isSessionId } from '../wire/rules.js'
 import { LiveSession, type LiveSessionHost } from './live.js'
 import { hashPrincipal } from './principal.js'
 import { Received } from './received.js'
+import type { RequestContext, ServerFactory, SessionHooks } from './session.js'
 import { SessionView } from './view.js'
 
 /** A live session that is being made. Set from outside when it must not be served any more. */

@@ -1,5 +1,5 @@
 /** Requests that the node itself has the server answer: `initialize`, what is replayed, what must be known of its tools. */
-import type { JSONRPCRequest, JSONRPCResponse, RequestId } from '../jsonrpc.js'
+import type { JSONRPCRequest, JSONRPCResponse, RequestId } from '../wire/jsonrpc.js'
 
 /** How long the server may take to answer one of them, in ms. */
 const PATIENCE = 60_000

@@ -1,6 +1,6 @@
 /** `currentSession()`: the session whose message is being handled. */
 import { AsyncLocalStorage } from 'node:async_hooks'
-import type { Session } from '../options.js'
+import type { Session } from './session.js'
 
 const storage = new AsyncLocalStorage<Session>()
 

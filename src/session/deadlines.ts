@@ -2,7 +2,9 @@
  * One timer for many deadlines that are all equally far away. A timer for each short call would cost more than the rest of
  * what is done here for it, and hardly any of them ever fires.
  */
-import { monotonic } from '../clock.js'
+
+import { monotonic } from '../util/clock.js'
+import { asError } from '../util/error.js'
 
 export interface Deadline {
   /** Called when the time is up; not if `settled` by then. */
@@ -45,7 +47,7 @@ export class Deadlines {
       try {
         next.deadline.expire()
       } catch (error) {
-        this.onerror(error instanceof Error ? error : new Error(String(error)))
+        this.onerror(asError(error))
       }
     }
   }

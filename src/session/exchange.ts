@@ -2,14 +2,17 @@
  * One POST that carries requests, until each of them is answered: as JSON if the answers are the first thing that is
  * produced and come quickly, else as a stream that outlives its connection.
  */
-import type { HttpReply } from '../http/message.js'
-import { Refusal, refuse } from '../http/refusal.js'
-import type { JSONRPCMessage, JSONRPCRequest, JSONRPCResponse, RequestId } from '../jsonrpc.js'
-import type { ResponseMode } from '../options.js'
+
+import type { JSONRPCMessage, JSONRPCRequest, JSONRPCResponse, RequestId } from '../wire/jsonrpc.js'
+import type { HttpReply } from '../wire/message.js'
+import { Refusal, refuse } from '../wire/refusal.js'
+/** How a POST with requests is answered: see {@link WireOptions.responseMode}. */
+export type ResponseMode = 'auto' | 'sse' | 'json'
+
 import { newStreamId } from '../stream/event-id.js'
-import { SSE_HEADERS } from '../stream/sse.js'
 import type { StreamOwner, Streams } from '../stream/streams.js'
 import type { StreamWriter } from '../stream/writer.js'
+import { SSE_HEADERS } from '../wire/sse.js'
 import type { Deadline, Deadlines } from './deadlines.js'
 
 /** What the exchanges of a live session have in common. */

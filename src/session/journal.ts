@@ -1,6 +1,6 @@
 /** The client messages that define protocol state: which they are, what remains of them, and how they are replayed. */
 import type { Journal } from '../backend/backend.js'
-import type { JSONRPCMessage, JSONRPCNotification, JSONRPCRequest } from '../jsonrpc.js'
+import type { JSONRPCMessage, JSONRPCNotification, JSONRPCRequest } from '../wire/jsonrpc.js'
 
 const STATE_BEARING = new Set(['logging/setLevel', 'resources/subscribe', 'resources/unsubscribe'])
 

@@ -1,10 +1,12 @@
 /** A live session: one server instance for a session on this node, and the transport that the instance sees. */
+
 import type { Journal, SessionRecord, SessionStore } from '../backend/backend.js'
-import { monotonic } from '../clock.js'
 import type { Answer, Ask, AskOptions, ClusterNode } from '../cluster/node.js'
-import type { HttpReply, HttpRequest } from '../http/message.js'
-import { Refusal } from '../http/refusal.js'
-import { PRIMING_PROTOCOL_VERSION } from '../http/rules.js'
+import { STANDALONE } from '../stream/event-id.js'
+import { type Orphan, outcomeUnknown } from '../stream/orphan.js'
+import type { StreamOwner, Streams } from '../stream/streams.js'
+import { monotonic } from '../util/clock.js'
+import { asError } from '../util/error.js'
 import {
   isNotification,
   isRequest,
@@ -14,14 +16,15 @@ import {
   type JSONRPCRequest,
   type JSONRPCResponse,
   type RequestId,
-} from '../jsonrpc.js'
-import type { MessageExtra, ResponseMode, ServerInstance, Transport } from '../options.js'
-import { STANDALONE } from '../stream/event-id.js'
-import { type Orphan, outcomeUnknown } from '../stream/orphan.js'
-import type { StreamOwner, Streams } from '../stream/streams.js'
+} from '../wire/jsonrpc.js'
+import type { HttpReply, HttpRequest } from '../wire/message.js'
+import { Refusal } from '../wire/refusal.js'
+import { PRIMING_PROTOCOL_VERSION } from '../wire/rules.js'
+import type { MessageExtra, ServerInstance, Transport } from '../wire/sdk.js'
 import { Calls } from './calls.js'
 import { runInSession } from './current.js'
 import type { Deadlines } from './deadlines.js'
+import type { ResponseMode } from './exchange.js'
 import { Exchange, type ExchangeHost, type ExchangeOptions } from './exchange.js'
 import { isStateBearing, replay } from './journal.js'
 import { askingNode, OutgoingRequests } from './outgoing.js'
@@ -317,7 +320,7 @@ export class LiveSession implements Transport, ExchangeHost {
     try {
       await this.#server?.close()
     } catch (error) {
-      this.host.onerror(error instanceof Error ? error : new Error(String(error)))
+      this.host.onerror(asError(error))
     }
   }
 
@@ -365,7 +368,7 @@ export class LiveSession implements Transport, ExchangeHost {
     try {
       this.#dispatch(message, new Received(request, this, exchange))
     } catch (error) {
-      this.host.onerror(error instanceof Error ? error : new Error(String(error)))
+      this.host.onerror(asError(error))
       this.#exchanges.delete(message.id)
       exchange.refuse(new Refusal('internal'), message.id)
       this.#rest()

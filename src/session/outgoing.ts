@@ -2,7 +2,7 @@
  * Ids of requests that a server sends to its client. Each instance counts its own from 0, on every node; on the wire they
  * must be unique in the session and tell which node asked. Progress tokens and the server's own `cancelled` go the same way.
  */
-import { isObject, isRequest, type JSONRPCNotification, type JSONRPCRequest, type RequestId } from '../jsonrpc.js'
+import { isObject, isRequest, type JSONRPCNotification, type JSONRPCRequest, type RequestId } from '../wire/jsonrpc.js'
 
 /** Counts for the whole process, so that no two instances on a node, one after the other, use an id twice. */
 let count = 0

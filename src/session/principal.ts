@@ -1,6 +1,6 @@
 /** Whom a session belongs to. */
 import { createHash, timingSafeEqual } from 'node:crypto'
-import type { AuthInfo } from '../options.js'
+import type { AuthInfo } from '../wire/sdk.js'
 
 /** `subject@client`, or the client alone; undefined without verified auth. */
 export function defaultPrincipal(authInfo: AuthInfo | undefined): string | undefined {

@@ -1,6 +1,6 @@
 /** What handlers are told of the HTTP request that a message came in. Made for each message, read by few. */
-import type { HttpRequest } from '../http/message.js'
-import type { MessageExtra } from '../options.js'
+import type { HttpRequest } from '../wire/message.js'
+import type { MessageExtra } from '../wire/sdk.js'
 import type { Exchange } from './exchange.js'
 import type { LiveSession } from './live.js'
 

@@ -1,7 +1,7 @@
 /** The record of a live session: what is changed here is stored before it counts, what was changed elsewhere is adopted. */
 import type { Journal, SessionRecord } from '../backend/backend.js'
-import { Refusal } from '../http/refusal.js'
-import { isRequest, type JSONRPCNotification, type JSONRPCRequest } from '../jsonrpc.js'
+import { isRequest, type JSONRPCNotification, type JSONRPCRequest } from '../wire/jsonrpc.js'
+import { Refusal } from '../wire/refusal.js'
 import { journalled, replay } from './journal.js'
 import type { LiveSessionHost } from './live.js'
 

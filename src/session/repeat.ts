@@ -1,6 +1,6 @@
 /** Which requests may run a second time when nobody knows whether the first time was completed. */
-import type { JSONRPCRequest, JSONRPCResponse } from '../jsonrpc.js'
-import { isObject } from '../jsonrpc.js'
+import type { JSONRPCRequest, JSONRPCResponse } from '../wire/jsonrpc.js'
+import { isObject } from '../wire/jsonrpc.js'
 
 const SAFE = new Set([
   'ping',

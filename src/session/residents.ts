@@ -1,5 +1,5 @@
 /** The live sessions of a node, least recently used first, and which of them go when there are too many or they are idle. */
-import { monotonic } from '../clock.js'
+import { monotonic } from '../util/clock.js'
 import type { LiveSession } from './live.js'
 
 export interface Resident<Proof> {

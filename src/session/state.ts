@@ -1,6 +1,6 @@
 /** `currentSession().state`: JSON values in the session store, updated by compare-and-set. */
 import type { SessionStore } from '../backend/backend.js'
-import type { SessionState } from '../options.js'
+import type { SessionState } from './session.js'
 
 /** Characters of JSON text that one value may have. */
 export const MAX_STATE_VALUE = 1024 * 1024

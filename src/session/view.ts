@@ -1,7 +1,7 @@
 /** A session as users' code sees it. */
 import type { Journal, SessionRecord, SessionStore } from '../backend/backend.js'
-import { isObject } from '../jsonrpc.js'
-import type { Session, SessionInfo, SessionState } from '../options.js'
+import { isObject } from '../wire/jsonrpc.js'
+import type { Session, SessionInfo, SessionState } from './session.js'
 import { StoredState } from './state.js'
 
 export function infoOf(record: SessionRecord): SessionInfo {

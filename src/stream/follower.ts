@@ -1,8 +1,8 @@
 /** One SSE connection that follows one stream: first what the log holds, then what is appended, each event once. */
 import type { EventLog } from '../backend/backend.js'
-import type { Sink } from '../http/message.js'
+import type { Sink } from '../wire/message.js'
+import { messageEvent } from '../wire/sse.js'
 import { formatEventId } from './event-id.js'
-import { messageEvent } from './sse.js'
 
 const PAGE = 256
 /** How long a reader that is behind may take nothing of what was written to it, in ms. */

@@ -1,6 +1,12 @@
 /** A stream whose node is gone before it had answered everything: what is known of it, for the one who finishes it. */
 import type { EventLog } from '../backend/backend.js'
-import { isObject, isRequestId, type JSONRPCErrorResponse, type JSONRPCRequest, type RequestId } from '../jsonrpc.js'
+import {
+  isObject,
+  isRequestId,
+  type JSONRPCErrorResponse,
+  type JSONRPCRequest,
+  type RequestId,
+} from '../wire/jsonrpc.js'
 import type { StreamWriter } from './writer.js'
 
 /** What the log keeps of the POST that began a stream. */

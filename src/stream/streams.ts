@@ -2,14 +2,14 @@
 import type { StreamInfo, StreamInit } from '../backend/backend.js'
 import type { BoundedBackend } from '../backend/bounded.js'
 import { type AskListener, type ClusterNode, nodeOf, type StreamNews } from '../cluster/node.js'
-import type { HttpReply, Sink } from '../http/message.js'
-import { Refusal } from '../http/refusal.js'
+import type { HttpReply, Sink } from '../wire/message.js'
+import { Refusal } from '../wire/refusal.js'
+import { KEEP_ALIVE, primingEvent, retryHint, SSE_HEADERS } from '../wire/sse.js'
 import { Arrival } from './arrival.js'
 import { type Cursor, formatEventId, STANDALONE, sessionTag } from './event-id.js'
 import { Follower } from './follower.js'
 import type { Orphan, StreamHead } from './orphan.js'
 import { Orphans } from './orphans.js'
-import { KEEP_ALIVE, primingEvent, retryHint, SSE_HEADERS } from './sse.js'
 import { StreamWriter, type WriterListener } from './writer.js'
 
 /** Events up to this many characters travel with the news of them; bigger ones are read from the log. */

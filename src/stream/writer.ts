@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { EventLog, StreamInit } from '../backend/backend.js'
-import { monotonic } from '../clock.js'
+import { monotonic } from '../util/clock.js'
 
 /** How long a failing log is tried again before what waits to be written is given up, in ms. */
 const PATIENCE = 30_000

@@ -1,6 +1,7 @@
 /** The handler's side of a transport, played by the test: what the server instance sends is kept and can be awaited. */
-import { isResponse, type JSONRPCMessage, type RequestId } from '../../src/jsonrpc.js'
-import type { Transport } from '../../src/options.js'
+
+import type { Transport } from '../../src/index.js'
+import { isResponse, type JSONRPCMessage, type RequestId } from '../../src/wire/jsonrpc.js'
 
 export interface Sent {
   message: JSONRPCMessage

@@ -3,8 +3,8 @@ import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { dirname, join, normalize } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import type { HttpReply } from '../../src/http/message.js'
-import { Refusal, type RefusalName, refuse } from '../../src/http/refusal.js'
+import type { HttpReply } from '../../src/wire/message.js'
+import { Refusal, type RefusalName, refuse } from '../../src/wire/refusal.js'
 import { PAGES, ROOT, read, tableAfter } from './blocks.js'
 
 /** What docs/contract.md calls each refusal; the compiler sees to it that none is missing. */

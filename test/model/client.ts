@@ -1,5 +1,5 @@
 /** A client and what must be true of everything it sees. It knows nothing of the nodes but that they are one server. */
-import type { JSONRPCMessage } from '../../src/jsonrpc.js'
+import type { JSONRPCMessage } from '../../src/wire/jsonrpc.js'
 import { TOOLS, type Tool } from './server.js'
 import type { Connection, SimulatedNode, World } from './world.js'
 

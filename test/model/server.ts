@@ -1,7 +1,8 @@
 /** The servers of the simulated cluster: tools of every kind, and a record of what was really done. */
-import type { JSONRPCMessage, JSONRPCNotification, JSONRPCRequest, RequestId } from '../../src/jsonrpc.js'
-import { isRequest, isResponse } from '../../src/jsonrpc.js'
-import type { FactoryContext, ServerInstance, Transport } from '../../src/options.js'
+
+import type { FactoryContext, ServerInstance, Transport } from '../../src/index.js'
+import type { JSONRPCMessage, JSONRPCNotification, JSONRPCRequest, RequestId } from '../../src/wire/jsonrpc.js'
+import { isRequest, isResponse } from '../../src/wire/jsonrpc.js'
 import type { Owner } from './clock.js'
 
 /** `safe` ones are annotated so that they may be run again. */

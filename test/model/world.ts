@@ -1,8 +1,8 @@
 /** A cluster in one process: nodes that come and go, and the connections that clients have to them. */
 
 import type { Retention } from '../../src/backend/backend.js'
+import type { FactoryContext, ServerFactory } from '../../src/index.js'
 import { createSessionHandler, type SessionHandler, type SessionHandlerOptions } from '../../src/index.js'
-import type { FactoryContext, ServerFactory } from '../../src/options.js'
 import { Owner, VirtualClock } from './clock.js'
 import { Network, randomFrom } from './network.js'
 import { Deeds, ModelServer } from './server.js'

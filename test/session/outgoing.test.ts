@@ -1,8 +1,8 @@
 /** What a server asks its client: ids that are unique in the session whoever asks, and answers that find their way back. */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { memory } from '../../src/backend/memory.js'
+import type { ServerFactory } from '../../src/index.js'
 import { createSessionHandler, type SessionHandler, type SessionHandlerOptions } from '../../src/index.js'
-import type { ServerFactory } from '../../src/options.js'
 import { FAKED, quiet } from './gated-store.js'
 import { type ScriptedServer, scripted } from './scripted-server.js'
 import { EventStream, openSession, type WireClient } from './wire-client.js'

@@ -1,13 +1,13 @@
 /** A session belongs to whoever initialized it, and is for everybody else no session at all. */
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { memory } from '../../src/backend/memory.js'
+import type { ServerFactory } from '../../src/index.js'
 import {
   type AuthInfo,
   createSessionHandler,
   type SessionHandler,
   type SessionHandlerOptions,
 } from '../../src/index.js'
-import type { ServerFactory } from '../../src/options.js'
 import { gated } from './gated-store.js'
 import { type ScriptedServer, scripted } from './scripted-server.js'
 import { type Answer, authOf, openSession, read, type WireClient } from './wire-client.js'

@@ -6,6 +6,7 @@ import { Server as ServerV2 } from '@modelcontextprotocol/server'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import type { Journal } from '../../src/backend/backend.js'
 import { memory } from '../../src/backend/memory.js'
+import type { ServerFactory } from '../../src/index.js'
 import {
   createSessionHandler,
   currentSession,
@@ -14,7 +15,6 @@ import {
   type SessionHandler,
   type SessionHandlerOptions,
 } from '../../src/index.js'
-import type { ServerFactory } from '../../src/options.js'
 import { journalled, replay } from '../../src/session/journal.js'
 import { deferred, FAKED, gated, quiet } from './gated-store.js'
 import { handshake, type ScriptedFactory, scripted } from './scripted-server.js'

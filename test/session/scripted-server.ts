@@ -1,7 +1,8 @@
 /** A server instance of a few lines, that answers when and how a test says, and remembers all it was told. */
-import type { JSONRPCMessage, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse } from '../../src/jsonrpc.js'
-import { isRequest, isResponse } from '../../src/jsonrpc.js'
-import type { FactoryContext, MessageExtra, ServerFactory, ServerInstance, Transport } from '../../src/options.js'
+
+import type { FactoryContext, MessageExtra, ServerFactory, ServerInstance, Transport } from '../../src/index.js'
+import type { JSONRPCMessage, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse } from '../../src/wire/jsonrpc.js'
+import { isRequest, isResponse } from '../../src/wire/jsonrpc.js'
 
 type Result = Record<string, unknown>
 

@@ -1,8 +1,8 @@
 /** What this node has in memory is believed for a few seconds, and costs the store next to nothing. */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { memory } from '../../src/backend/memory.js'
+import type { ServerFactory } from '../../src/index.js'
 import { createSessionHandler, type SessionHandler, type SessionHandlerOptions } from '../../src/index.js'
-import type { ServerFactory } from '../../src/options.js'
 import { deferred, FAKED, gated, quiet } from './gated-store.js'
 import { scripted, UNANSWERED } from './scripted-server.js'
 import { openSession, read } from './wire-client.js'

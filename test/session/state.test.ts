@@ -1,6 +1,7 @@
 /** `currentSession()`, and the JSON values that belong to a session. */
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { memory } from '../../src/backend/memory.js'
+import type { ServerFactory } from '../../src/index.js'
 import {
   createSessionHandler,
   currentSession,
@@ -10,7 +11,6 @@ import {
   type SessionState,
   type SessionStore,
 } from '../../src/index.js'
-import type { ServerFactory } from '../../src/options.js'
 import { MAX_STATE_VALUE } from '../../src/session/state.js'
 import { gated, quiet } from './gated-store.js'
 import { scripted } from './scripted-server.js'

@@ -1,7 +1,7 @@
 /** The client's side of the wire, message by message, straight into a handler: no network, no SDK. */
 
 import type { AuthInfo, SessionHandler } from '../../src/index.js'
-import type { JSONRPCMessage } from '../../src/jsonrpc.js'
+import type { JSONRPCMessage } from '../../src/wire/jsonrpc.js'
 
 export const CLIENT_INFO = { name: 'wire-client', version: '1.2.3' }
 export const VERSION = '2025-11-25'

@@ -1,7 +1,7 @@
 /** A stream whose node is gone is finished once, by a node where it is followed (contract: "Dead node", invariants 4 and 5). */
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import type { SessionHandlerOptions } from '../../src/index.js'
-import type { JSONRPCRequest } from '../../src/jsonrpc.js'
+import type { JSONRPCRequest } from '../../src/wire/jsonrpc.js'
 import { type SimulatedNode, World, type WorldOptions } from '../model/world.js'
 import { type Script, type ScriptedServer, scripted, UNANSWERED } from '../session/scripted-server.js'
 import { Driver, type DriverOptions, type Visit } from './driver.js'

@@ -1,5 +1,5 @@
 /** Every HTTP error this library answers with: the wire table of docs/contract.md, as data. */
-import type { RequestId } from '../jsonrpc.js'
+import type { RequestId } from './jsonrpc.js'
 import type { HttpReply, ReplyHeaders } from './message.js'
 
 const TABLE = {

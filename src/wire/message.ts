@@ -1,6 +1,6 @@
 /** What the core sees of HTTP: one request and the way to answer it, whatever server it came through. */
 import type { IncomingHttpHeaders } from 'node:http'
-import type { AuthInfo } from '../options.js'
+import type { AuthInfo } from './sdk.js'
 
 export interface HttpRequest {
   readonly method: string

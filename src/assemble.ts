@@ -2,7 +2,8 @@
 import type { Backend } from './backend/backend.js'
 import { type BoundedBackend, bounded } from './backend/bounded.js'
 import { ClusterNode } from './cluster/node.js'
-import type { ServerFactory, SessionHandlerOptions } from './options.js'
+import type { SessionHandlerOptions } from './options.js'
+import type { ServerFactory } from './session/session.js'
 import { DEFAULT_SESSION_ID_GENERATOR, Sessions } from './session/sessions.js'
 import { Streams } from './stream/streams.js'
 

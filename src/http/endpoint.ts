@@ -1,9 +1,16 @@
 /** One MCP endpoint: each HTTP request from the door to its answer. Read this first. */
-import { Unavailable } from './backend/bounded.js'
-import type { Core } from './core.js'
-import { guard } from './http/guard.js'
-import type { HttpReply, HttpRequest } from './http/message.js'
-import { Refusal, type RefusalName, refuse } from './http/refusal.js'
+
+import type { Core } from '../assemble.js'
+import { Unavailable } from '../backend/bounded.js'
+import type { WireOptions } from '../options.js'
+import type { LiveSession } from '../session/live.js'
+import { defaultPrincipal } from '../session/principal.js'
+import type { Principal } from '../session/sessions.js'
+import { parseEventId, sessionTag } from '../stream/event-id.js'
+import { asError } from '../util/error.js'
+import { isMessage, isObject, isRequest, isRequestId, type JSONRPCRequest, type RequestId } from '../wire/jsonrpc.js'
+import type { HttpReply, HttpRequest } from '../wire/message.js'
+import { Refusal, type RefusalName, refuse } from '../wire/refusal.js'
 import {
   BATCH_PROTOCOL_VERSION,
   checkGet,
@@ -11,14 +18,9 @@ import {
   checkProtocolVersion,
   isSessionId,
   SESSION_PROTOCOL_VERSIONS,
-} from './http/rules.js'
-import { isMessage, isObject, isRequest, isRequestId, type JSONRPCRequest, type RequestId } from './jsonrpc.js'
-import type { WireOptions } from './options.js'
-import type { LiveSession } from './session/live.js'
-import { defaultPrincipal } from './session/principal.js'
-import type { Principal } from './session/sessions.js'
-import { parseEventId, sessionTag } from './stream/event-id.js'
-import { SSE_HEADERS } from './stream/sse.js'
+} from '../wire/rules.js'
+import { SSE_HEADERS } from '../wire/sse.js'
+import { guard } from './guard.js'
 
 const DEFAULT_MAX_BODY_SIZE = 4 * 1024 * 1024
 
@@ -198,7 +200,7 @@ export class Endpoint {
   #refuse(error: unknown, { request, reply, id, session }: Visit): RefusalName {
     const refusal =
       error instanceof Refusal ? error : new Refusal(error instanceof Unavailable ? 'unavailable' : 'internal')
-    if (refusal.reason === 'internal') this.options.onerror?.(error instanceof Error ? error : new Error(String(error)))
+    if (refusal.reason === 'internal') this.options.onerror?.(asError(error))
     // an answer belongs to the session that the client named, unless there is no such session for it
     const named = session ?? request.header('mcp-session-id')
     refuse(reply, refusal, id, refusal.status !== 404 && named && isSessionId(named) ? named : undefined)
