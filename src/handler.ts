@@ -1,13 +1,12 @@
 /** `createSessionHandler`: an MCP endpoint whose sessions outlive the process. */
 
-import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
-import { createCore } from './assemble.js'
+import { assemble } from './assemble.js'
 import { Endpoint } from './http/endpoint.js'
 import { FetchHttpReply, FetchHttpRequest } from './http/fetch.js'
 import { NodeHttpReply, NodeHttpRequest, type NodeRequest } from './http/node.js'
-import type { SessionHandlerOptions } from './options.js'
+import { resolveOptions, type SessionHandlerOptions } from './options.js'
 import type { ServerFactory, SessionInfo } from './session/session.js'
 import { infoOf } from './session/view.js'
 import type { AuthInfo } from './wire/sdk.js'
@@ -102,20 +101,15 @@ export interface SessionHandler {
  */
 export function createSessionHandler(factory: ServerFactory, options: SessionHandlerOptions = {}): SessionHandler {
   if (typeof factory !== 'function') throw new TypeError('the first argument must be a function that builds a server')
-  const core = createCore(factory, options)
-  const endpoint = new Endpoint(core, options)
-  const { backend, node, sessions, streams } = core
+  const resolved = resolveOptions(options)
+  const assembly = assemble(factory, resolved)
+  const { backend, cluster, sessions, streams } = assembly
+  const endpoint = new Endpoint(sessions, streams.connections, resolved)
 
   let leaving = false
 
-  const notifyAll = async (method: string, params?: { uri: string }) => {
-    const text = JSON.stringify({ jsonrpc: '2.0', method, ...(params && { params }) })
-    const notice = { id: randomUUID(), text, ...params }
-    await Promise.all([sessions.notify(notice), sessions.askOthers('', { kind: 'notify', ...notice })])
-  }
-
   return {
-    nodeId: node.id,
+    nodeId: cluster.node.id,
 
     async fetch(request, { authInfo, parsedBody } = {}) {
       const reply = new FetchHttpReply()
@@ -124,21 +118,21 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
     },
 
     async node(req: NodeRequest, res, parsedBody) {
-      // used as middleware, the third argument is Express's `next`
-      // connections that stay open would keep coming back here
+      // A connection that stays open would keep coming back here.
       if (leaving) res.setHeader('connection', 'close')
+      // Used as middleware, the third argument is Express's `next`.
       const body = parsedBody === undefined || typeof parsedBody === 'function' ? req.body : parsedBody
       await endpoint.serve(new NodeHttpRequest(req, body), new NodeHttpReply(res))
     },
 
     notify: {
-      toolsChanged: () => notifyAll('notifications/tools/list_changed'),
-      promptsChanged: () => notifyAll('notifications/prompts/list_changed'),
-      resourcesChanged: () => notifyAll('notifications/resources/list_changed'),
-      resourceUpdated: (uri) => notifyAll('notifications/resources/updated', { uri }),
+      toolsChanged: () => sessions.broadcast('notifications/tools/list_changed'),
+      promptsChanged: () => sessions.broadcast('notifications/prompts/list_changed'),
+      resourcesChanged: () => sessions.broadcast('notifications/resources/list_changed'),
+      resourceUpdated: (uri) => sessions.broadcast('notifications/resources/updated', { uri }),
       async session(id, { method, params }) {
         if (!(await backend.sessions.load(id))) return false
-        await streams.send(id, JSON.stringify({ jsonrpc: '2.0', method, ...(params && { params }) }))
+        await streams.writers.send(id, JSON.stringify({ jsonrpc: '2.0', method, ...(params && { params }) }))
         return true
       },
     },
@@ -160,11 +154,11 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
         () => 'unavailable' as const,
       )
       return {
-        nodeId: node.id,
+        nodeId: cluster.node.id,
         ready: !leaving && backendStatus === 'available',
         backend: backendStatus,
         liveSessions: sessions.size,
-        openStreams: streams.open,
+        openStreams: streams.open.size,
       }
     },
 
@@ -172,18 +166,18 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
       leaving = true
       if (notice > 0) await delay(notice)
       endpoint.draining = true
-      await sessions.settled(timeout)
+      await sessions.quiet(timeout)
       await sessions.handOver()
-      await streams.flushed()
-      // first, so that no client comes back to find this node still counted among the living
-      await node.close()
+      await streams.writers.flushed()
+      // First, so that no client comes back to find this node still counted among the living.
+      await cluster.close()
       streams.close()
     },
 
     async close() {
       leaving = true
       endpoint.draining = true
-      await core.close()
+      await assembly.close()
       await backend.close()
     },
   }

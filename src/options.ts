@@ -1,4 +1,5 @@
 /** The options of handler and transport: their types, their defaults in one table, and their checks. */
+import { randomUUID } from 'node:crypto'
 import type { Backend } from './backend/backend.js'
 import type { GuardOptions } from './http/guard.js'
 import type { ResponseMode } from './session/exchange.js'
@@ -71,4 +72,95 @@ export interface SessionHandlerOptions extends SessionOptions, WireOptions, Sess
   liveIdle?: number
   /** Live sessions kept in memory; over it the least recently used idle ones are dropped. Default 10,000. */
   maxLiveSessions?: number
+}
+
+const MINUTE = 60_000
+const DAY = 24 * 60 * MINUTE
+const MIB = 1024 * 1024
+
+/** What holds where an option is not given. Times in ms, sizes in bytes. */
+export const DEFAULTS = {
+  responseMode: 'auto' as ResponseMode,
+  upgradeAfter: 100,
+  keepAlive: 15_000,
+  retryInterval: 1000,
+  maxBuffered: MIB,
+  maxBodySize: 4 * MIB,
+  idleTtl: 7 * DAY,
+  backendTimeout: 5000,
+  liveIdle: 5 * MINUTE,
+  maxLiveSessions: 10_000,
+}
+
+/** The smallest value of each option that is a number. */
+const LEAST: Partial<Record<keyof SessionHandlerOptions, number>> = {
+  idleTtl: 1,
+  maxAge: 1,
+  backendTimeout: 1,
+  liveIdle: 0,
+  maxLiveSessions: 1,
+  upgradeAfter: 0,
+  keepAlive: 0,
+  retryInterval: 0,
+  maxBuffered: 1,
+  maxBodySize: 1,
+}
+
+/** Options with nothing left open. */
+export interface ResolvedOptions extends Readonly<typeof DEFAULTS>, GuardOptions {
+  readonly backend: Backend | undefined
+  readonly maxAge: number | undefined
+  readonly sessionIdGenerator: () => string
+  readonly principal: WireOptions['principal']
+  readonly mayRepeat: WireOptions['mayRepeat']
+  /** The options as they were given: hooks may be methods that use `this`. */
+  readonly hooks: SessionHooks
+  readonly onerror: (error: Error) => void
+}
+
+/** @throws TypeError for an option that cannot be right; the message says what to write instead. */
+export function resolveOptions(options: SessionHandlerOptions): ResolvedOptions {
+  checkNumbers(options)
+  checkChoices(options)
+  const { allowedOrigins, allowedHosts } = options
+  return {
+    responseMode: options.responseMode ?? DEFAULTS.responseMode,
+    upgradeAfter: options.upgradeAfter ?? DEFAULTS.upgradeAfter,
+    keepAlive: options.keepAlive ?? DEFAULTS.keepAlive,
+    retryInterval: options.retryInterval ?? DEFAULTS.retryInterval,
+    maxBuffered: options.maxBuffered ?? DEFAULTS.maxBuffered,
+    maxBodySize: options.maxBodySize ?? DEFAULTS.maxBodySize,
+    idleTtl: options.idleTtl ?? DEFAULTS.idleTtl,
+    backendTimeout: options.backendTimeout ?? DEFAULTS.backendTimeout,
+    liveIdle: options.liveIdle ?? DEFAULTS.liveIdle,
+    maxLiveSessions: options.maxLiveSessions ?? DEFAULTS.maxLiveSessions,
+    backend: options.backend,
+    maxAge: options.maxAge,
+    sessionIdGenerator: options.sessionIdGenerator ?? randomUUID,
+    principal: options.principal,
+    mayRepeat: options.mayRepeat,
+    hooks: options,
+    onerror: (error) => options.onerror?.(error),
+    ...(allowedOrigins && { allowedOrigins }),
+    ...(allowedHosts && { allowedHosts }),
+  }
+}
+
+function checkNumbers(options: SessionHandlerOptions): void {
+  for (const [name, least] of Object.entries(LEAST)) {
+    const value: unknown = options[name as keyof SessionHandlerOptions]
+    if (value === undefined) continue
+    if (typeof value !== 'number' || Number.isNaN(value) || value < least) {
+      throw new TypeError(`${name} must be a number of at least ${least}, not ${String(value)}`)
+    }
+  }
+}
+
+function checkChoices({ responseMode, backend }: SessionHandlerOptions): void {
+  if (responseMode !== undefined && !['auto', 'sse', 'json'].includes(responseMode)) {
+    throw new TypeError(`responseMode must be 'auto', 'sse' or 'json', not ${String(responseMode)}`)
+  }
+  if (backend !== undefined && typeof backend.sessions?.load !== 'function') {
+    throw new TypeError("backend must be a backend, e.g. sqlite({ file: 'sessions.db' }), or { sessions: yourStore }")
+  }
 }

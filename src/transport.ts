@@ -1,12 +1,12 @@
 /** The transport by itself, for people who keep their own routes and their own map of transports. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { type Core, createCore, sharedNode } from './assemble.js'
+import { type Assembly, assemble, sharedNode } from './assemble.js'
 import type { FetchOptions } from './handler.js'
 import { Endpoint } from './http/endpoint.js'
 import { FetchHttpReply, FetchHttpRequest } from './http/fetch.js'
 import { NodeHttpReply, NodeHttpRequest, type NodeRequest } from './http/node.js'
-import type { SessionHandlerOptions, SessionOptions, WireOptions } from './options.js'
-import type { LiveSession } from './session/live.js'
+import { resolveOptions, type SessionOptions, type WireOptions } from './options.js'
+import { Instance } from './session/instance.js'
 import type { JSONRPCMessage, RequestId } from './wire/jsonrpc.js'
 import type { HttpReply, HttpRequest } from './wire/message.js'
 import type { AuthInfo, MessageExtra, ServerInstance, Transport } from './wire/sdk.js'
@@ -35,12 +35,12 @@ export class SessionTransport implements Transport {
   onerror?: ((error: Error) => void) | undefined
   onmessage?: ((message: JSONRPCMessage, extra?: MessageExtra) => void) | undefined
 
-  readonly #core: Core
+  readonly #assembly: Assembly
   readonly #endpoint: Endpoint
   #sessionId: string | undefined
   /** Whether a session is there, or on its way. */
   #claimed: boolean
-  #inner: LiveSession | undefined
+  #inner: Instance | undefined
   #started = false
   #closed = false
 
@@ -56,7 +56,7 @@ export class SessionTransport implements Transport {
     const { onsessioninitialized, onsessionclosed } = options
     this.#sessionId = options.sessionId
     this.#claimed = options.sessionId !== undefined
-    const core: SessionHandlerOptions = {
+    const resolved = resolveOptions({
       ...options,
       // whoever made the transport decides how long it lives
       liveIdle: Number.POSITIVE_INFINITY,
@@ -71,9 +71,10 @@ export class SessionTransport implements Transport {
       onSessionClosed: async ({ id }, reason) => {
         if (reason === 'deleted') await onsessionclosed?.(id)
       },
-    }
-    this.#core = createCore(() => this.#connection(), core, sharedNode(options.backend))
-    this.#endpoint = new Endpoint(this.#core, options, {
+    })
+    this.#assembly = assemble(() => this.#connection(), resolved, sharedNode(options.backend))
+    const { sessions, streams } = this.#assembly
+    this.#endpoint = new Endpoint(sessions, streams.connections, resolved, {
       id: () => this.#sessionId,
       claim: () => {
         if (this.#claimed) return false
@@ -124,19 +125,19 @@ export class SessionTransport implements Transport {
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
-    const closed = this.#core.close()
+    const closed = this.#assembly.close()
     this.onclose?.()
     await closed
   }
 
   /** Ends the stream that answers a request, so that the client reconnects; see the SDK's transport. */
   closeSSEStream(requestId: RequestId): void {
-    this.#inner?.closeSSE(requestId)
+    this.#inner?.closeSSEStream(requestId)
   }
 
   /** Ends the standalone stream, so that the client reconnects; see the SDK's transport. */
   closeStandaloneSSEStream(): void {
-    this.#inner?.closeStandaloneSSE()
+    this.#inner?.closeStandaloneSSEStream()
   }
 
   /** Answers a request of node:http or Express; `parsedBody` as the SDK's transport takes it. */
@@ -169,7 +170,8 @@ export class SessionTransport implements Transport {
     if (this.#inner) throw new Error('the server of this transport has served its session already')
     return {
       connect: async (inner) => {
-        this.#inner = inner as LiveSession
+        if (!(inner instanceof Instance)) throw new Error('a transport connects to a session of its own')
+        this.#inner = inner
         inner.onmessage = (message, extra) => this.onmessage?.(message, extra)
         await inner.start()
       },
@@ -187,12 +189,12 @@ export class SessionTransport implements Transport {
   /** Told apart from a session that is somebody else's. */
   async #exists(): Promise<boolean> {
     const id = this.#sessionId
-    return id !== undefined && (await this.#core.backend.sessions.load(id).catch(() => true)) !== undefined
+    return id !== undefined && (await this.#assembly.backend.sessions.load(id).catch(() => true)) !== undefined
   }
 
   /** What goes wrong here is answered to each request, by the wire table. */
   async #restore(sessionId: string): Promise<void> {
-    await this.#core.sessions.restore(sessionId, HYDRATION).catch(() => {})
+    await this.#assembly.sessions.restore(sessionId, HYDRATION).catch(() => {})
   }
 }
 

@@ -1,15 +1,13 @@
 /** One MCP endpoint: each HTTP request from the door to its answer. Read this first. */
-
-import type { Core } from '../assemble.js'
 import { Unavailable } from '../backend/bounded.js'
-import type { WireOptions } from '../options.js'
 import type { LiveSession } from '../session/live.js'
-import { defaultPrincipal } from '../session/principal.js'
-import type { Principal } from '../session/sessions.js'
-import { parseEventId, sessionTag } from '../stream/event-id.js'
+import { defaultPrincipal, type Principal } from '../session/principal.js'
+import type { Sessions } from '../session/sessions.js'
+import type { Connections } from '../stream/connections.js'
+import { parseEventId } from '../stream/event-id.js'
 import { asError } from '../util/error.js'
 import { isMessage, isObject, isRequest, isRequestId, type JSONRPCRequest, type RequestId } from '../wire/jsonrpc.js'
-import type { HttpReply, HttpRequest } from '../wire/message.js'
+import type { Caller, HttpReply, HttpRequest } from '../wire/message.js'
 import { Refusal, type RefusalName, refuse } from '../wire/refusal.js'
 import {
   BATCH_PROTOCOL_VERSION,
@@ -19,10 +17,9 @@ import {
   isSessionId,
   SESSION_PROTOCOL_VERSIONS,
 } from '../wire/rules.js'
+import type { AuthInfo } from '../wire/sdk.js'
 import { SSE_HEADERS } from '../wire/sse.js'
-import { guard } from './guard.js'
-
-const DEFAULT_MAX_BODY_SIZE = 4 * 1024 * 1024
+import { type GuardOptions, guard } from './guard.js'
 
 /** How often a request may find its session gone from memory before it could be used. */
 const MAX_FINDS = 10
@@ -37,11 +34,18 @@ export interface OnlySession {
   release(): void
 }
 
+export interface EndpointOptions extends GuardOptions {
+  responseMode: 'auto' | 'sse' | 'json'
+  maxBodySize: number
+  principal: ((authInfo: AuthInfo | undefined, request: Request) => Principal | Promise<Principal>) | undefined
+  onerror(error: Error): void
+}
+
 /** One HTTP request on its way. */
 interface Visit {
   request: HttpRequest
   reply: HttpReply
-  /** Of the JSON-RPC request in the body. */
+  /** The id of the JSON-RPC request in the body. */
   id: RequestId | undefined
   /** The session that was found to be the request's. */
   session: string | undefined
@@ -51,17 +55,14 @@ export class Endpoint {
   /** New sessions and requests are sent elsewhere. */
   draining = false
   readonly #guard: ReturnType<typeof guard>
-  readonly #maxBodySize: number
-  readonly #sse: boolean
 
   constructor(
-    private readonly core: Core,
-    private readonly options: WireOptions,
+    private readonly sessions: Sessions,
+    private readonly connections: Connections,
+    private readonly options: EndpointOptions,
     private readonly only?: OnlySession,
   ) {
     this.#guard = guard(options)
-    this.#maxBodySize = options.maxBodySize ?? DEFAULT_MAX_BODY_SIZE
-    this.#sse = options.responseMode === 'sse'
   }
 
   /** Answers the request; resolves with the reason if it was refused. Never rejects. */
@@ -72,19 +73,19 @@ export class Endpoint {
       switch (request.method) {
         case 'POST': {
           checkPost(request)
-          const body = await request.body(this.#maxBodySize)
+          const body = await request.body(this.options.maxBodySize)
           visit.id = idOf(body)
-          const principal = this.#principalOf(request)
-          const owner = typeof principal === 'object' ? await principal : principal
-          if (!this.#serveAtHand(body, visit, owner)) await this.#post(body, visit, owner)
+          const named = this.#principalOf(request)
+          const principal = typeof named === 'object' ? await named : named
+          if (!this.#serveAtHand(body, visit, principal)) await this.#post(body, visit, { request, principal })
           break
         }
         case 'GET':
           checkGet(request)
-          await this.#get(visit, await this.#principalOf(request))
+          await this.#get(visit, { request, principal: await this.#principalOf(request) })
           break
         case 'DELETE':
-          await this.#delete(visit, await this.#principalOf(request))
+          await this.#delete(visit, { request, principal: await this.#principalOf(request) })
           break
         default:
           throw new Refusal('method')
@@ -96,85 +97,78 @@ export class Endpoint {
   }
 
   /** The steady state: one request for a session that is live here, and nothing to wait for. */
-  #serveAtHand(body: unknown, visit: Visit, owner: Principal): boolean {
+  #serveAtHand(body: unknown, visit: Visit, principal: Principal): boolean {
     if (this.draining || !isMessage(body) || !isRequest(body) || body.method === 'initialize') return false
     const { request, reply } = visit
-    const live = this.core.sessions.at(this.#sessionIdOf(request), owner)
+    const live = this.sessions.at(this.#sessionIdOf(request), principal)
     if (!live || request.header('mcp-protocol-version') !== live.protocolVersion) return false
     visit.session = live.id
-    live.receiveRequest(body, request, reply)
+    live.incoming.receiveRequest(body, request, reply)
     return true
   }
 
-  async #post(body: unknown, visit: Visit, owner: Principal): Promise<void> {
+  async #post(body: unknown, visit: Visit, caller: Caller): Promise<void> {
     const batch = Array.isArray(body)
     const messages = batch ? body : [body]
     if (messages.length === 0 || !messages.every(isMessage)) throw new Refusal('notJsonRpc')
     const requests = messages.filter(isRequest)
-    // what a running request waits for still gets through
+    // What a running request waits for still gets through.
     if (this.draining && requests.length > 0) throw new Refusal('draining')
     const initialize = requests.find(({ method }) => method === 'initialize')
     if (initialize) {
       if (batch) throw new Refusal('initializeInBatch')
-      return await this.#initialize(initialize, visit, owner)
+      return await this.#initialize(initialize, visit.reply, caller)
     }
-    await this.#withLive(visit, owner, (live) => {
+    await this.#withLive(visit, caller, (live) => {
       if (batch && live.protocolVersion !== BATCH_PROTOCOL_VERSION) throw new Refusal('batch')
-      return live.receive(messages, batch, visit.request, visit.reply)
+      return live.incoming.receive(messages, batch, visit.request, visit.reply)
     })
   }
 
-  async #initialize(message: JSONRPCRequest, { request, reply }: Visit, owner: Principal): Promise<void> {
-    const stale = request.header('mcp-session-id')
-    if (stale && (await this.core.sessions.owns(stale, owner))) throw new Refusal('alreadyInitialized')
+  async #initialize(message: JSONRPCRequest, reply: HttpReply, caller: Caller): Promise<void> {
+    const stale = caller.request.header('mcp-session-id')
+    if (stale && (await this.sessions.owns(stale, caller.principal))) throw new Refusal('alreadyInitialized')
     if (this.only && !this.only.claim()) throw new Refusal('alreadyInitialized')
-    const { response, live } = await this.core.sessions.create(message, request, owner).catch((error) => {
+    const { response, live } = await this.sessions.create(message, caller).catch((error) => {
       this.only?.release()
       throw error
     })
     const text = JSON.stringify({ ...response, id: message.id })
     const session = live && { 'mcp-session-id': live.id }
-    if (this.#sse) {
+    if (this.options.responseMode === 'sse') {
       const sink = reply.stream({ ...SSE_HEADERS, ...session })
       sink.write(`event: message\ndata: ${text}\n\n`)
       sink.end()
     } else reply.send(200, { 'content-type': 'application/json', ...session }, text)
   }
 
-  async #get(visit: Visit, owner: Principal): Promise<void> {
+  async #get(visit: Visit, caller: Caller): Promise<void> {
     if (this.draining) throw new Refusal('draining')
     const { request, reply } = visit
-    await this.#withLive(visit, owner, async (live) => {
+    await this.#withLive(visit, caller, async ({ streamSession }) => {
       const lastEventId = request.header('last-event-id')
-      const cursor = lastEventId ? parseEventId(sessionTag(live.id), lastEventId) : undefined
+      const cursor = lastEventId ? parseEventId(streamSession.tag, lastEventId) : undefined
       if (lastEventId && !cursor) throw new Refusal('lastEventId')
-      await this.core.streams.attach(live.owner, cursor, reply, (orphan) =>
-        this.#withLive(visit, owner, async (finisher) => {
-          if (finisher.closed) return false
-          await finisher.finish(orphan, request)
-          return true
-        }),
-      )
+      await this.connections.attach(streamSession, cursor, reply, caller)
       return true
     })
   }
 
-  async #delete(visit: Visit, owner: Principal): Promise<void> {
-    const { request, reply } = visit
+  async #delete({ request, reply }: Visit, caller: Caller): Promise<void> {
     checkProtocolVersion(request, SESSION_PROTOCOL_VERSIONS)
     const id = this.#sessionIdOf(request)
-    await this.core.sessions.remove(id, owner, request)
+    await this.sessions.remove(id, caller)
     reply.send(200, { 'mcp-session-id': id })
   }
 
   /** Finds the live session that the request names until `use` could use it: it may go at any time. */
-  async #withLive(visit: Visit, owner: Principal, use: (live: LiveSession) => Promise<boolean>): Promise<void> {
+  async #withLive(visit: Visit, caller: Caller, use: (live: LiveSession) => Promise<boolean>): Promise<void> {
     const { request } = visit
     const id = this.#sessionIdOf(request)
     for (let finds = 0; finds < MAX_FINDS; finds++) {
-      const live = await this.core.sessions.find(id, owner, request)
+      const live = await this.sessions.find(id, caller)
       visit.session = id
-      // a server may have negotiated a version that only it knows
+      // A server may have negotiated a version that only it knows.
       if (request.header('mcp-protocol-version') !== live.protocolVersion) {
         checkProtocolVersion(request, SESSION_PROTOCOL_VERSIONS)
       }
@@ -193,15 +187,15 @@ export class Endpoint {
   #principalOf(request: HttpRequest): Principal | Promise<Principal> {
     const { principal } = this.options
     if (!principal) return defaultPrincipal(request.authInfo)
-    const owner: unknown = principal(request.authInfo, request.request)
-    return owner instanceof Promise ? owner.then(asPrincipal) : asPrincipal(owner)
+    const named: unknown = principal(request.authInfo, request.request)
+    return named instanceof Promise ? named.then(asPrincipal) : asPrincipal(named)
   }
 
   #refuse(error: unknown, { request, reply, id, session }: Visit): RefusalName {
     const refusal =
       error instanceof Refusal ? error : new Refusal(error instanceof Unavailable ? 'unavailable' : 'internal')
-    if (refusal.reason === 'internal') this.options.onerror?.(asError(error))
-    // an answer belongs to the session that the client named, unless there is no such session for it
+    if (refusal.reason === 'internal') this.options.onerror(asError(error))
+    // An answer names the session that the client named, unless there is no such session for this client.
     const named = session ?? request.header('mcp-session-id')
     refuse(reply, refusal, id, refusal.status !== 404 && named && isSessionId(named) ? named : undefined)
     return refusal.reason
@@ -209,10 +203,10 @@ export class Endpoint {
 }
 
 /** JavaScript's null means nobody, too. */
-function asPrincipal(owner: unknown): Principal {
-  if (owner === null || owner === undefined) return undefined
-  if (typeof owner !== 'string') throw new TypeError('principal() must return a string, or undefined for nobody')
-  return owner
+function asPrincipal(named: unknown): Principal {
+  if (named === null || named === undefined) return undefined
+  if (typeof named !== 'string') throw new TypeError('principal() must return a string, or undefined for nobody')
+  return named
 }
 
 /** The id that an error should echo. */

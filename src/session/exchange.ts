@@ -3,22 +3,23 @@
  * produced and come quickly, else as a stream that outlives its connection.
  */
 
+import { newStreamId, STANDALONE } from '../stream/event-id.js'
+import type { StreamSession } from '../stream/stream-session.js'
+import type { Streams } from '../stream/streams.js'
+import type { StreamWriter } from '../stream/writer.js'
 import type { JSONRPCMessage, JSONRPCRequest, JSONRPCResponse, RequestId } from '../wire/jsonrpc.js'
 import type { HttpReply } from '../wire/message.js'
 import { Refusal, refuse } from '../wire/refusal.js'
-/** How a POST with requests is answered: see {@link WireOptions.responseMode}. */
-export type ResponseMode = 'auto' | 'sse' | 'json'
-
-import { newStreamId } from '../stream/event-id.js'
-import type { StreamOwner, Streams } from '../stream/streams.js'
-import type { StreamWriter } from '../stream/writer.js'
 import { SSE_HEADERS } from '../wire/sse.js'
 import type { Deadline, Deadlines } from './deadlines.js'
+
+/** How a POST with requests is answered: JSON unless it takes long or says more (`auto`), always a stream, always JSON. */
+export type ResponseMode = 'auto' | 'sse' | 'json'
 
 /** What the exchanges of a live session have in common. */
 export interface ExchangeHost {
   readonly streams: Streams
-  readonly owner: StreamOwner
+  readonly streamSession: StreamSession
   readonly responseMode: ResponseMode
   /** When an answer that takes its time becomes a stream. */
   readonly upgrades: Deadlines
@@ -67,15 +68,22 @@ export class Exchange implements Deadline {
     this.#open()
   }
 
-  get unanswered(): IterableIterator<JSONRPCRequest> {
-    return this.#unanswered.values()
+  /** The requests that have no answer yet. */
+  get unanswered(): JSONRPCRequest[] {
+    return [...this.#unanswered.values()]
+  }
+
+  /** Whether the client can come back for what it has not yet received when its connection ends. */
+  get resumable(): boolean {
+    return this.#host.streamSession.priming
   }
 
   request(id: RequestId): JSONRPCRequest | undefined {
     return this.#unanswered.get(id)
   }
 
-  answer(id: RequestId, response: JSONRPCResponse): void {
+  /** The response to one of the requests. */
+  respond(id: RequestId, response: JSONRPCResponse): void {
     if (!this.#unanswered.has(id)) return
     const text = JSON.stringify(response)
     this.#unanswered.delete(id)
@@ -94,25 +102,31 @@ export class Exchange implements Deadline {
 
   /** Leaves the requests to whoever resumes the stream, as if this node had died. False: the client has no way to. */
   async handOver(): Promise<boolean> {
-    const { streams, owner } = this.#host
-    if (this.#done || !owner.priming || (this.#host.responseMode === 'json' && !this.#stream)) return false
+    const { streams, streamSession } = this.#host
+    if (this.#done || !streamSession.priming || (this.#host.responseMode === 'json' && !this.#stream)) return false
     const writer = this.#open()
     if (!(await writer.open())) return false
     await writer.flushed()
     this.#done = true
-    if (this.#stream) streams.disconnect(owner.id, this.#stream.id)
+    if (this.#stream) streams.connections.disconnect(streamSession.id, this.#stream.id)
     return true
   }
 
   /** Ends the connection, not the stream: the client comes back for the rest. */
   disconnect(): void {
     if (this.#done || this.#host.responseMode === 'json') return
-    const { streams, owner } = this.#host
+    const { streams, streamSession } = this.#host
     this.#open()
       .open()
       .then(() => {
-        if (this.#stream) streams.disconnect(owner.id, this.#stream.id)
+        if (this.#stream) streams.connections.disconnect(streamSession.id, this.#stream.id)
       })
+  }
+
+  /** Ends the connection of the session's standalone stream; the client comes back. */
+  disconnectStandalone(): void {
+    const { streams, streamSession } = this.#host
+    streams.connections.disconnect(streamSession.id, STANDALONE)
   }
 
   /** A request was cancelled: it gets no answer (specification, basic/utilities/cancellation). */
@@ -127,25 +141,25 @@ export class Exchange implements Deadline {
     if (this.#done) return
     this.#done = true
     const { reply } = this.#options
-    const { streams, owner } = this.#host
+    const { streams, streamSession } = this.#host
     if (this.#stream) {
       this.#stream.writer.end()
-      streams.disconnect(owner.id, this.#stream.id)
-    } else if (reply) refuse(reply, new Refusal('sessionNotFound'), this.#requests[0]?.id, owner.id)
+      streams.connections.disconnect(streamSession.id, this.#stream.id)
+    } else if (reply) refuse(reply, new Refusal('sessionNotFound'), this.#requests[0]?.id, streamSession.id)
   }
 
   /** A request could not be completed for a reason of the wire table. */
   refuse(refusal: Refusal, id: RequestId): void {
     if (this.#done) return
     const { reply, batch } = this.#options
-    const { owner } = this.#host
+    const { streamSession } = this.#host
     if (this.#stream || batch || !reply) {
-      this.answer(id, { jsonrpc: '2.0', id, error: { code: refusal.code, message: refusal.message } })
+      this.respond(id, { jsonrpc: '2.0', id, error: { code: refusal.code, message: refusal.message } })
       return
     }
     this.#unanswered.clear()
     this.#done = true
-    refuse(reply, refusal, id, owner.id)
+    refuse(reply, refusal, id, streamSession.id)
   }
 
   flushed(): Promise<void> {
@@ -157,14 +171,14 @@ export class Exchange implements Deadline {
     this.#done = true
     if (this.#stream) return
     const { reply, batch } = this.#options
-    const { owner } = this.#host
+    const { streamSession } = this.#host
     if (!reply) return
     if (this.#answers.length === 0) {
-      reply.stream({ ...SSE_HEADERS, 'mcp-session-id': owner.id }).end()
+      reply.stream({ ...SSE_HEADERS, 'mcp-session-id': streamSession.id }).end()
       return
     }
     const body = batch ? `[${this.#answers.join()}]` : this.#answers[0]
-    reply.send(200, { 'content-type': 'application/json', 'mcp-session-id': owner.id }, body)
+    reply.send(200, { 'content-type': 'application/json', 'mcp-session-id': streamSession.id }, body)
   }
 
   #isOld(message: JSONRPCMessage): boolean {
@@ -176,15 +190,15 @@ export class Exchange implements Deadline {
   #open(): StreamWriter {
     if (this.#stream) return this.#stream.writer
     const { reply } = this.#options
-    const { streams, owner } = this.#host
+    const { streams, streamSession } = this.#host
     const id = newStreamId()
-    const writer = streams.writer(owner, id, { requests: this.#requests }, () => {
+    const writer = streams.writers.begin(streamSession, id, { requests: this.#requests }, () => {
       if (this.#done) return
       this.#done = true
       this.#host.onlost(this)
     })
     this.#stream = { id, writer }
-    if (reply) streams.begin(owner, id, reply)
+    if (reply) streams.connections.begin(streamSession, id, reply)
     if (this.#answers.length === 0) void writer.open()
     for (const answer of this.#answers.splice(0)) writer.push(answer)
     return writer

@@ -1,72 +1,60 @@
-/**
- * Ids of requests that a server sends to its client. Each instance counts its own from 0, on every node; on the wire they
- * must be unique in the session and tell which node asked. Progress tokens and the server's own `cancelled` go the same way.
- */
-import { isObject, isRequest, type JSONRPCNotification, type JSONRPCRequest, type RequestId } from '../wire/jsonrpc.js'
+/** What a server sends besides responses: on the stream of the request that it belongs to, else on the standalone stream. */
+import type { Writers } from '../stream/writers.js'
+import {
+  isRequest,
+  isResponse,
+  type JSONRPCMessage,
+  type JSONRPCNotification,
+  type JSONRPCRequest,
+  type RequestId,
+} from '../wire/jsonrpc.js'
+import { ClientRequests } from './client-requests.js'
+import type { RunningRequests } from './running-requests.js'
 
-/** Counts for the whole process, so that no two instances on a node, one after the other, use an id twice. */
-let count = 0
+export class Outgoing {
+  readonly #requests: ClientRequests
+  /** What is for the standalone stream of a session that cannot be used yet. */
+  #held: string[] | undefined = []
 
-interface Asked {
-  id: RequestId
-  progressToken: unknown
-}
-
-export class OutgoingRequests {
-  #asked = new Map<RequestId, Asked>()
-  #wireIds = new Map<RequestId, string>()
-
-  constructor(private readonly node: string) {}
-
-  get size(): number {
-    return this.#asked.size
+  constructor(
+    private readonly session: string,
+    node: string,
+    private readonly running: RunningRequests,
+    private readonly writers: Writers,
+  ) {
+    this.#requests = new ClientRequests(node)
   }
 
-  /** A message of the server as it goes out. */
-  rewritten(message: JSONRPCRequest | JSONRPCNotification): JSONRPCRequest | JSONRPCNotification {
-    if (isRequest(message)) {
-      const id = `${this.node}:${(count++).toString(36)}`
-      const meta = message.params?._meta
-      if (!isObject(meta) || meta.progressToken === undefined) return { ...message, id }
-      return { ...message, id, params: { ...message.params, _meta: { ...meta, progressToken: id } } }
+  /** Whether the server waits for its client to answer something. */
+  get waiting(): boolean {
+    return this.#requests.size > 0
+  }
+
+  send(message: JSONRPCRequest | JSONRPCNotification, related: RequestId | undefined): void {
+    if (related !== undefined && this.running.drops(message, related)) return
+    const outgoing = this.#requests.rewritten(message)
+    const text = JSON.stringify(outgoing)
+    if (isRequest(message) && isRequest(outgoing)) this.#requests.await(message, outgoing)
+    const exchange = related === undefined ? undefined : this.running.get(related)
+    if (exchange?.send(outgoing, text)) return
+    if (this.#held) this.#held.push(text)
+    else void this.writers.send(this.session, text)
+  }
+
+  /** The session can be used from now on. */
+  publish(): void {
+    for (const text of this.#held ?? []) void this.writers.send(this.session, text)
+    this.#held = undefined
+  }
+
+  /** A client's response, or progress, as the server knows it; undefined: it is not to a request of this instance. */
+  incoming(message: JSONRPCMessage): JSONRPCMessage | undefined {
+    if (isResponse(message)) {
+      const id = message.id === undefined ? undefined : this.#requests.answered(message.id)
+      return id === undefined ? undefined : { ...message, id }
     }
-    if (message.method !== 'notifications/cancelled') return message
-    const id = message.params?.requestId as RequestId
-    const wireId = this.#wireIds.get(id)
-    if (wireId === undefined) return message
-    // nothing is awaited for that request any more
-    this.#forget(wireId, id)
-    return { ...message, params: { ...message.params, requestId: wireId } }
+    const { params } = message
+    const progressToken = this.#requests.progressToken(params?.progressToken)
+    return progressToken === undefined ? undefined : { ...message, params: { ...params, progressToken } }
   }
-
-  /** A request goes out, and an answer is awaited. */
-  await(request: JSONRPCRequest, outgoing: JSONRPCRequest): void {
-    const meta = request.params?._meta
-    const wireId = String(outgoing.id)
-    this.#asked.set(wireId, { id: request.id, progressToken: isObject(meta) ? meta.progressToken : undefined })
-    this.#wireIds.set(request.id, wireId)
-  }
-
-  /** The server's own id for a request that the client answers; undefined: nothing waits for it. */
-  answered(wireId: RequestId): RequestId | undefined {
-    const asked = this.#asked.get(wireId)
-    if (!asked) return undefined
-    this.#forget(wireId, asked.id)
-    return asked.id
-  }
-
-  /** The server's own progress token. */
-  progressToken(wireId: unknown): unknown {
-    return this.#asked.get(wireId as RequestId)?.progressToken
-  }
-
-  #forget(wireId: RequestId, id: RequestId): void {
-    this.#asked.delete(wireId)
-    if (this.#wireIds.get(id) === wireId) this.#wireIds.delete(id)
-  }
-}
-
-/** The node that a wire id (or progress token) names; undefined: not one of ours. */
-export function askingNode(wireId: unknown): string | undefined {
-  return typeof wireId === 'string' && wireId.includes(':') ? wireId.slice(0, wireId.indexOf(':')) : undefined
 }

@@ -2,8 +2,17 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { AuthInfo } from '../wire/sdk.js'
 
+/** Whom a request comes from; undefined: anonymous. */
+export type Principal = string | undefined
+
+/** Stands for the principal where no request has yet proved whom the session belongs to. */
+export const UNPROVEN = Symbol('unproven')
+
+/** Whom a session was found to belong to by the request that last used it. */
+export type ProvenPrincipal = Principal | typeof UNPROVEN
+
 /** `subject@client`, or the client alone; undefined without verified auth. */
-export function defaultPrincipal(authInfo: AuthInfo | undefined): string | undefined {
+export function defaultPrincipal(authInfo: AuthInfo | undefined): Principal {
   if (authInfo === undefined) return undefined
   const client = encodeURIComponent(authInfo.clientId)
   const subject = authInfo.extra?.sub
@@ -11,12 +20,13 @@ export function defaultPrincipal(authInfo: AuthInfo | undefined): string | undef
 }
 
 /** What the record keeps: salted with the session id, so that records do not tell which sessions are one person's. */
-export function hashPrincipal(session: string, principal: string | undefined): string | null {
+export function hashPrincipal(session: string, principal: Principal): string | null {
   if (principal === undefined) return null
   return createHash('sha256').update(`${session}\n${principal}`).digest('base64url')
 }
 
-export function samePrincipal(session: string, hash: string | null, principal: string | undefined): boolean {
+/** Whether a record's hash is the principal's. */
+export function samePrincipal(session: string, hash: string | null, principal: Principal): boolean {
   const given = hashPrincipal(session, principal)
   if (hash === null || given === null) return hash === given
   return hash.length === given.length && timingSafeEqual(Buffer.from(hash), Buffer.from(given))

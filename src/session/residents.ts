@@ -1,11 +1,12 @@
 /** The live sessions of a node, least recently used first, and which of them go when there are too many or they are idle. */
 import { monotonic } from '../util/clock.js'
 import type { LiveSession } from './live.js'
+import type { ProvenPrincipal } from './principal.js'
 
-export interface Resident<Proof> {
+export interface Resident {
   live: LiveSession
   /** Whom the session was last found to belong to. */
-  principal: Proof
+  principal: ProvenPrincipal
   /** On its way to being compared with the store. */
   checking?: Promise<void>
 }
@@ -20,8 +21,8 @@ export interface ResidentsOptions {
   onforget(id: string): void
 }
 
-export class Residents<Proof> {
-  #residents = new Map<string, Resident<Proof>>()
+export class Residents {
+  #residents = new Map<string, Resident>()
 
   constructor(private readonly options: ResidentsOptions) {}
 
@@ -29,7 +30,7 @@ export class Residents<Proof> {
     return this.#residents.size
   }
 
-  get(id: string): Resident<Proof> | undefined {
+  get(id: string): Resident | undefined {
     return this.#residents.get(id)
   }
 
@@ -41,11 +42,11 @@ export class Residents<Proof> {
     return [...this.#residents.keys()]
   }
 
-  all(): Resident<Proof>[] {
+  all(): Resident[] {
     return [...this.#residents.values()]
   }
 
-  add(resident: Resident<Proof>): void {
+  add(resident: Resident): void {
     const { live } = resident
     this.#residents.set(live.id, resident)
     live.usedAt = monotonic()
@@ -53,7 +54,7 @@ export class Residents<Proof> {
   }
 
   /** Takes a session out without a word to it. */
-  remove(id: string): Resident<Proof> | undefined {
+  remove(id: string): Resident | undefined {
     const resident = this.#residents.get(id)
     this.#residents.delete(id)
     return resident
@@ -66,8 +67,8 @@ export class Residents<Proof> {
     this.options.onforget(live.id)
   }
 
-  /** Something on the session has ended; it is the last one to be dropped now. */
-  rested(id: string): void {
+  /** Something that ran on the session has ended: of all sessions, it is the last to be dropped now. */
+  used(id: string): void {
     const resident = this.remove(id)
     if (!resident) return
     resident.live.usedAt = monotonic()
@@ -76,14 +77,14 @@ export class Residents<Proof> {
     else this.#shrink()
   }
 
-  /** Drops what is idle for too long; those that are not idle are looked at. */
-  sweep(look: (busy: Resident<Proof>) => void): void {
+  /** Drops what is idle for too long; calls `check` for each that is not idle. */
+  sweep(check: (busy: Resident) => void): void {
     const now = monotonic()
     for (const resident of this.all()) {
       const { live } = resident
       if (!this.options.isIdle(live)) {
         live.usedAt = now
-        look(resident)
+        check(resident)
       } else if (now - live.usedAt >= this.options.liveIdle) this.#evict(live)
     }
   }

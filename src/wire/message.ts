@@ -41,3 +41,10 @@ export interface Sink {
   /** Resolves when nothing is buffered, the connection is gone, or `timeout` ms have passed. */
   drained(timeout: number): Promise<void>
 }
+
+/** A request, and whom it comes from. */
+export interface Caller {
+  readonly request: HttpRequest
+  /** Whom the request's verified auth names; undefined: anonymous. */
+  readonly principal: string | undefined
+}

@@ -3,37 +3,36 @@ import type { EventLog } from '../backend/backend.js'
 import type { Sink } from '../wire/message.js'
 import { messageEvent } from '../wire/sse.js'
 import { formatEventId } from './event-id.js'
+import type { StreamSession } from './stream-session.js'
 
 const PAGE = 256
-/** How long a reader that is behind may take nothing of what was written to it, in ms. */
+/** How long a client may take nothing of what was written ahead to it, in ms. */
 const STALL_PATIENCE = 2000
 
-export interface FollowerOptions {
+export interface ConnectionOptions {
   log: EventLog
-  session: string
-  tag: string
+  session: StreamSession
   stream: string
-  /** Which of this node's connections it is; they are counted. */
-  turn: number
-  /** As the log knows it; undefined for one that began with its stream. */
-  reader: string | undefined
+  /** Its name in the log; undefined for one that began with its stream, as the answer to a POST. */
+  name: string | undefined
   /** The client has everything up to here. */
   position: number
   sink: Sink
+  /** Bytes written ahead to a slow reader. */
   maxBuffered: number
-  /** Called once, when the connection is to be forgotten. */
+  /** Called once, when the connection has ended, by whomever. */
   onclose(): void
   /** Events were asked for that the log no longer holds. */
   ongap(count: number): void
 }
 
-export class Follower {
+export class Connection {
   #position: number
   #reading: Promise<void> | undefined
   #again = false
   #closed = false
 
-  constructor(private readonly options: FollowerOptions) {
+  constructor(private readonly options: ConnectionOptions) {
     this.#position = options.position
   }
 
@@ -41,8 +40,17 @@ export class Follower {
     return this.#closed
   }
 
-  get turn(): number {
-    return this.options.turn
+  /** The session's id. */
+  get session(): string {
+    return this.options.session.id
+  }
+
+  get stream(): string {
+    return this.options.stream
+  }
+
+  get name(): string | undefined {
+    return this.options.name
   }
 
   /** The position of the last event that was written. */
@@ -58,12 +66,12 @@ export class Follower {
       return
     }
     for (let i = this.#position + 1 - first; i < events.length; i++) {
-      // a reader that is behind reads from the log, at its own pace
+      // A client that is behind is served from the log, at its own pace.
       if (this.options.sink.buffered > this.options.maxBuffered) {
         this.catchUp()
         return
       }
-      this.#write(first + i, events[i] as string)
+      this.#writeEvent(first + i, events[i] as string)
     }
     if (ended) this.close()
   }
@@ -91,26 +99,26 @@ export class Follower {
     this.options.onclose()
   }
 
-  /** Sends text that is no event. */
-  comment(text: string): void {
+  /** Writes text that is no event of the stream: a comment, a retry hint, a priming event. */
+  write(text: string): void {
     if (!this.#closed) this.options.sink.write(text)
   }
 
   async #read(): Promise<void> {
-    const { log, session, stream, sink, maxBuffered } = this.options
+    const { log, session, stream, name, sink, maxBuffered } = this.options
     while (this.#again && !this.#closed) {
       this.#again = false
       let slice: Awaited<ReturnType<EventLog['read']>>
       try {
-        slice = await log.read(session, stream, this.#position, PAGE)
+        slice = await log.read(session.id, stream, this.#position, PAGE)
       } catch {
         // The log is away. Closing sends the client to where it can be read, now or here later.
         this.close()
         return
       }
       if (this.#closed) return
-      // gone, or a newer connection follows it, which this one was not told
-      if (slice === undefined || slice.reader !== this.options.reader) {
+      // The stream is gone, or a newer connection follows it and the message that says so was lost.
+      if (slice === undefined || slice.reader !== name) {
         this.close()
         return
       }
@@ -126,7 +134,7 @@ export class Follower {
           if (this.#closed) return
           if (sink.buffered >= before) return this.#cut()
         }
-        this.#write(event.position, event.data)
+        this.#writeEvent(event.position, event.data)
       }
       if (this.#position < slice.last) this.#again = true
       else if (slice.ended) {
@@ -136,13 +144,13 @@ export class Follower {
     }
   }
 
-  #write(position: number, data: string): void {
-    const { sink, tag, stream } = this.options
-    sink.write(messageEvent(formatEventId(tag, stream, position), data))
+  #writeEvent(position: number, data: string): void {
+    const { sink, session, stream } = this.options
+    sink.write(messageEvent(formatEventId(session.tag, stream, position), data))
     this.#position = position
   }
 
-  /** A reader that does not read: its connection is dropped with what it has not read, and the log has it all. */
+  /** The client does not read: its connection is dropped with what it has not taken, which the log keeps. */
   #cut(): void {
     if (this.#closed) return
     this.#closed = true

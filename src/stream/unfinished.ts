@@ -1,4 +1,4 @@
-/** A stream whose node is gone before it had answered everything: what is known of it, for the one who finishes it. */
+/** A stream whose node went away before everything was answered: what is known of it, for whoever finishes it. */
 import type { EventLog } from '../backend/backend.js'
 import {
   isObject,
@@ -14,13 +14,15 @@ export interface StreamHead {
   requests: readonly JSONRPCRequest[]
 }
 
-export interface Orphan {
+export interface UnfinishedStream {
+  /** The session's id. */
+  session: string
   stream: string
-  /** Those of the POST that have no answer yet. */
+  /** The requests of its POST that have no answer yet. */
   requests: JSONRPCRequest[]
   /** The last progress that was written, by progress token. */
   progress: Map<unknown, number>
-  /** Goes on where the stream stands. */
+  /** Appends after what is there. */
   writer: StreamWriter
 }
 
@@ -37,21 +39,21 @@ export function outcomeUnknown(id: RequestId): JSONRPCErrorResponse {
   }
 }
 
-/** Ends an orphan that nobody here can finish. */
-export function giveUp({ requests, writer }: Orphan): void {
+/** Answers what is left of a stream with an error, because it cannot be finished here. */
+export function giveUp({ requests, writer }: UnfinishedStream): void {
   for (const { id } of requests) writer.push(JSON.stringify(outcomeUnknown(id)))
   writer.end()
 }
 
 const PAGE = 256
 
-/** Reads from a stream's events what was already said. */
-export async function unfinished(
+/** Reads from a stream's events which of its requests have no answer yet, and the progress that was reported. */
+export async function readUnfinished(
   log: EventLog,
   session: string,
   stream: string,
   head: StreamHead,
-): Promise<Pick<Orphan, 'requests' | 'progress'>> {
+): Promise<Pick<UnfinishedStream, 'requests' | 'progress'>> {
   const answered = new Set<RequestId>()
   const progress = new Map<unknown, number>()
   for (let after = 0; ; ) {

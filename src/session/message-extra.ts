@@ -2,23 +2,20 @@
 import type { HttpRequest } from '../wire/message.js'
 import type { MessageExtra } from '../wire/sdk.js'
 import type { Exchange } from './exchange.js'
-import type { LiveSession } from './live.js'
 
-export class Received implements MessageExtra {
+/** Its types say that a property may be missing; a getter that gives undefined is what the SDKs take as that. */
+export class RequestExtra implements MessageExtra {
   readonly #request: HttpRequest
-  readonly #live: LiveSession | undefined
   readonly #exchange: Exchange | undefined
   #lazy: Request | undefined
 
-  /** Of a message that is a request: the session and the exchange that it is part of. */
-  constructor(request: HttpRequest, live?: LiveSession, exchange?: Exchange) {
+  /** @param exchange Of a message that is a request: the exchange that it is part of. */
+  constructor(request: HttpRequest, exchange?: Exchange) {
     this.#request = request
-    this.#live = live
     this.#exchange = exchange
   }
 
   get authInfo(): NonNullable<MessageExtra['authInfo']> {
-    // undefined without verified auth, as in the SDKs, whose types say that the property may be missing
     return this.#request.authInfo as NonNullable<MessageExtra['authInfo']>
   }
 
@@ -33,12 +30,16 @@ export class Received implements MessageExtra {
 
   /** Only for a client that can come back for what it has not yet received. */
   get closeSSEStream(): () => void {
-    const exchange = this.#live?.owner.priming ? this.#exchange : undefined
+    const exchange = this.#resumable
     return (exchange && (() => exchange.disconnect())) as () => void
   }
 
   get closeStandaloneSSEStream(): () => void {
-    const live = this.#live?.owner.priming ? this.#live : undefined
-    return (live && (() => live.closeStandaloneSSE())) as () => void
+    const exchange = this.#resumable
+    return (exchange && (() => exchange.disconnectStandalone())) as () => void
+  }
+
+  get #resumable(): Exchange | undefined {
+    return this.#exchange?.resumable ? this.#exchange : undefined
   }
 }

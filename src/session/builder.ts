@@ -1,0 +1,145 @@
+/** How a live session comes to be: by a client's `initialize`, or by a restore. What fails leaves nothing half-made. */
+import type { Journal, SessionRecord } from '../backend/backend.js'
+import { monotonic } from '../util/clock.js'
+import type { JSONRPCRequest, JSONRPCResponse } from '../wire/jsonrpc.js'
+import type { Caller, HttpRequest } from '../wire/message.js'
+import { Refusal } from '../wire/refusal.js'
+import { isSessionId } from '../wire/rules.js'
+import { LiveSession, type LiveSessionHost } from './live.js'
+import { RequestExtra } from './message-extra.js'
+import { hashPrincipal, type Principal, type ProvenPrincipal, UNPROVEN } from './principal.js'
+import type { Residents } from './residents.js'
+import type { RequestContext, ServerFactory, SessionHooks } from './session.js'
+import { SessionView } from './view.js'
+
+/** A live session that is being built. */
+export interface Build {
+  /** Set from outside when it must not be served any more: it was deleted meanwhile, or the node is closing. */
+  stopped: 'deleted' | 'closing' | undefined
+}
+
+export interface Initialized {
+  response: JSONRPCResponse
+  /** Undefined: the response is an error, and there is no session. */
+  live?: LiveSession
+}
+
+export class SessionBuilder {
+  constructor(
+    private readonly host: LiveSessionHost & {
+      /** Resolves when other nodes can reach this one. */
+      ready(): Promise<void>
+    },
+    private readonly factory: ServerFactory,
+    private readonly hooks: SessionHooks,
+    private readonly residents: Residents,
+  ) {}
+
+  /** Has a new server answer `initialize`; stores and publishes the session if it answers with a result. */
+  async initialize(
+    id: string,
+    message: JSONRPCRequest,
+    { request, principal }: Caller,
+    build: Build,
+  ): Promise<Initialized> {
+    if (!isSessionId(id)) throw new Error('sessionIdGenerator must return up to 256 characters of visible ASCII')
+    const { host, hooks } = this
+    await host.ready()
+    const context = contextOf(request)
+    const journal: Journal = { initialize: message.params ?? {}, initialized: false, subscriptions: [] }
+    const createdAt = Date.now()
+    const begin = { createdAt, protocolVersion: String(journal.initialize.protocolVersion), journal }
+    const view = new SessionView(host.store, id, false, principal, begin)
+    const live = new LiveSession(host, id, view)
+    let stored = false
+    try {
+      await live.instance.connect(await this.factory({ session: view, restored: false, ...context }))
+      const response = await live.instance.call(message.method, message.params, new RequestExtra(request))
+      if ('error' in response) {
+        void live.dispose()
+        return { response }
+      }
+      const record: SessionRecord = {
+        version: 1,
+        id,
+        revision: 1,
+        createdAt,
+        principal: hashPrincipal(id, principal),
+        protocolVersion: String(response.result.protocolVersion),
+        journal,
+      }
+      stored = true
+      if (!(await host.store.create(record, host.ttlOf(record)))) {
+        stored = false
+        host.onerror(new Error('sessionIdGenerator returned an id that was used before'))
+        throw new Refusal('unavailable')
+      }
+      live.recorded(record)
+      live.touchedAt = monotonic()
+      await hooks.onSessionInitialized?.(view, context)
+      this.#publish(live, principal, build)
+      return { response, live }
+    } catch (error) {
+      // A create that timed out may still have happened. Nobody knows the id: what is left, if this fails too, expires.
+      if (stored) host.store.delete(id).catch(() => {})
+      void live.dispose()
+      throw error
+    }
+  }
+
+  /** Builds a new server for a stored session, tells it what its predecessor was told, and publishes it. */
+  async restore(
+    loaded: SessionRecord,
+    request: HttpRequest,
+    principal: ProvenPrincipal,
+    build: Build,
+  ): Promise<LiveSession> {
+    const { id } = loaded
+    const { host, hooks } = this
+    await host.ready()
+    const context = contextOf(request)
+    const view = new SessionView(host.store, id, true, known(principal), loaded)
+    const live = new LiveSession(host, id, view)
+    try {
+      // From here on a change made elsewhere is told; one made since the record was loaded is seen by loading it again.
+      const record = await host.store.load(id)
+      if (!record) throw new Refusal('sessionNotFound')
+      live.checkedAt = monotonic()
+      live.recorded(record)
+      throwIfStopped(live, build)
+      await live.instance.connect(await this.factory({ session: view, restored: true, ...context }))
+      await live.instance.replay(record.journal, live.protocolVersion, new RequestExtra(request))
+      await hooks.onSessionRestored?.(view, context)
+      this.#publish(live, principal, build)
+      return live
+    } catch (error) {
+      if (build.stopped === 'deleted') live.end()
+      else void live.dispose()
+      throw error
+    }
+  }
+
+  #publish(live: LiveSession, principal: ProvenPrincipal, build: Build): void {
+    throwIfStopped(live, build)
+    this.residents.add({ live, principal })
+    live.publish()
+  }
+}
+
+/** Disposes the instance and throws if it was deleted, closed or stopped meanwhile. Call synchronously before publishing. */
+function throwIfStopped(live: LiveSession, build: Build): void {
+  if (!build.stopped && !live.closed) return
+  if (build.stopped === 'deleted') live.end()
+  else void live.dispose()
+  if (build.stopped) throw new Refusal(build.stopped === 'deleted' ? 'sessionNotFound' : 'draining')
+  throw new Error('the server closed before its session could be used')
+}
+
+function known(principal: ProvenPrincipal): Principal {
+  return principal === UNPROVEN ? undefined : principal
+}
+
+/** What users' code may see of a request. */
+export function contextOf(request: HttpRequest): RequestContext {
+  return { authInfo: request.authInfo, request: request.request }
+}

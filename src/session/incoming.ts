@@ -1,0 +1,109 @@
+/** What a client sends to a session that is live here: each message goes to the instance that needs it, wherever that is. */
+import {
+  isNotification,
+  isRequest,
+  isResponse,
+  type JSONRPCMessage,
+  type JSONRPCNotification,
+  type JSONRPCRequest,
+} from '../wire/jsonrpc.js'
+import type { HttpReply, HttpRequest } from '../wire/message.js'
+import { Refusal } from '../wire/refusal.js'
+import { askingNode } from './client-requests.js'
+import type { Instance } from './instance.js'
+import { RequestExtra } from './message-extra.js'
+import type { Outgoing } from './outgoing.js'
+import type { Routing } from './routing.js'
+import type { RunningRequests } from './running-requests.js'
+
+export interface IncomingHost {
+  /** The session's id. */
+  readonly id: string
+  readonly nodeId: string
+  readonly instance: Instance
+  readonly running: RunningRequests
+  readonly outgoing: Outgoing
+  readonly routing: Routing
+  /** Stores what a notification changes. */
+  journal(message: JSONRPCNotification): Promise<void>
+  /** Something that ran on the session has ended. */
+  used(): void
+}
+
+export class Incoming {
+  constructor(private readonly host: IncomingHost) {}
+
+  /** Takes a POST of one request. */
+  receiveRequest(message: JSONRPCRequest, request: HttpRequest, reply: HttpReply): void {
+    const { running } = this.host
+    if (running.get(message.id)) throw new Refusal('idInUse')
+    running.start([message], request, { batch: false, reply })
+  }
+
+  /**
+   * Takes the messages of any other POST; resolves when each has reached the instance that needs it, or rejects.
+   * False: the instance was gone before anything was done.
+   */
+  async receive(
+    messages: readonly JSONRPCMessage[],
+    batch: boolean,
+    request: HttpRequest,
+    reply: HttpReply,
+  ): Promise<boolean> {
+    const { id, instance, running } = this.host
+    if (instance.closed) return false
+    const requests = messages.filter(isRequest)
+    running.checkIds(requests)
+    // What can still be refused comes before anything runs whose answer would come after the refusal.
+    for (const message of messages) {
+      if (isResponse(message)) await this.#route(message, message.id)
+      else if (isNotification(message)) await this.#receiveNotification(message, request)
+    }
+    if (requests.length === 0) {
+      reply.send(202, { 'mcp-session-id': id })
+      this.host.used()
+      return true
+    }
+    if (instance.closed) throw new Refusal('unavailable')
+    running.checkIds(requests)
+    running.start(requests, request, { batch, reply })
+    return true
+  }
+
+  /** A client's response to a request of this instance, or progress of one; false if there is no such request. */
+  deliver(message: JSONRPCMessage): boolean {
+    const incoming = this.host.outgoing.incoming(message)
+    if (!incoming) return false
+    this.host.instance.dispatch(incoming)
+    if (isResponse(message)) this.host.used()
+    return true
+  }
+
+  /** A response, or progress, goes to the node that the id on the wire names. */
+  async #route(message: JSONRPCMessage, wireId: unknown): Promise<void> {
+    const { id, nodeId, routing } = this.host
+    const asker = askingNode(wireId)
+    if (asker === nodeId && this.deliver(message)) return
+    const delivered = asker !== undefined && (await routing.deliver(asker, id, message))
+    // Progress may come late, when nobody waits for it any more.
+    if (!delivered && isResponse(message)) throw new Refusal('notAwaited')
+  }
+
+  async #receiveNotification(message: JSONRPCNotification, request: HttpRequest): Promise<void> {
+    const { id, instance, running, routing } = this.host
+    const extra = new RequestExtra(request)
+    switch (message.method) {
+      case 'notifications/initialized':
+        await this.host.journal(message)
+        return instance.dispatch(message, extra)
+      case 'notifications/cancelled':
+        if (!running.cancel(message, extra)) await routing.cancel(id, message)
+        return
+      case 'notifications/progress':
+        return this.#route(message, message.params?.progressToken)
+      default:
+        instance.dispatch(message, extra)
+        await routing.notify(id, message)
+    }
+  }
+}

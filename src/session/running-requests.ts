@@ -1,0 +1,207 @@
+/** The client's requests that run on a live session here, each until it is answered, cancelled or left to another node. */
+import { outcomeUnknown, type UnfinishedStream } from '../stream/unfinished.js'
+import { asError } from '../util/error.js'
+import {
+  isRequest,
+  type JSONRPCMessage,
+  type JSONRPCNotification,
+  type JSONRPCRequest,
+  type JSONRPCResponse,
+  type RequestId,
+} from '../wire/jsonrpc.js'
+import type { HttpRequest } from '../wire/message.js'
+import { Refusal } from '../wire/refusal.js'
+import type { MessageExtra } from '../wire/sdk.js'
+import { Exchange, type ExchangeHost, type ExchangeOptions } from './exchange.js'
+import type { Instance } from './instance.js'
+import { isStateBearing } from './journal.js'
+import { RequestExtra } from './message-extra.js'
+
+/** Cancelled or handed-over request ids, kept so that late messages of theirs are dropped. */
+const MAX_ABANDONED = 1000
+
+export interface RunningRequestsHost extends Omit<ExchangeHost, 'onlost'> {
+  /** Stores what a state-bearing request changes. */
+  journal(request: JSONRPCRequest): Promise<void>
+  /** Whether a request may run a second time when nobody knows whether the first time was completed. */
+  mayRepeat(request: JSONRPCRequest): Promise<boolean>
+  /** A request has ended here. */
+  used(): void
+  onerror(error: Error): void
+}
+
+export class RunningRequests {
+  readonly #exchanges = new Map<RequestId, Exchange>()
+  readonly #abandoned = new Set<RequestId>()
+  readonly #exchangeHost: ExchangeHost
+
+  constructor(
+    private readonly instance: Instance,
+    private readonly host: RunningRequestsHost,
+  ) {
+    this.#exchangeHost = {
+      streams: host.streams,
+      responseMode: host.responseMode,
+      upgrades: host.upgrades,
+      get streamSession() {
+        return host.streamSession
+      },
+      onlost: (exchange) => {
+        this.#giveUp(exchange.unanswered)
+        host.used()
+      },
+    }
+  }
+
+  get size(): number {
+    return this.#exchanges.size
+  }
+
+  /** The exchange that a running request is part of. */
+  get(id: RequestId): Exchange | undefined {
+    return this.#exchanges.get(id)
+  }
+
+  /** @throws Refusal if one of the ids is that of a request still running, or two are the same. */
+  checkIds(requests: readonly JSONRPCRequest[]): void {
+    const ids = new Set(requests.map(({ id }) => id))
+    if (ids.size < requests.length || requests.some(({ id }) => this.#exchanges.has(id))) throw new Refusal('idInUse')
+  }
+
+  /** Hands requests that came together to the server. */
+  start(requests: readonly JSONRPCRequest[], request: HttpRequest, options: ExchangeOptions): void {
+    const exchange = this.#exchange(requests, options)
+    for (const message of requests) this.#run(message, request, exchange)
+  }
+
+  /** The server's response to a request. */
+  async respond(id: RequestId, response: JSONRPCResponse): Promise<void> {
+    const exchange = this.#exchanges.get(id)
+    if (!exchange) return
+    const request = exchange.request(id)
+    if (request && isStateBearing(request) && 'result' in response) {
+      try {
+        await this.host.journal(request)
+      } catch (error) {
+        this.#exchanges.delete(id)
+        exchange.refuse(error instanceof Refusal ? error : new Refusal('unavailable'), id)
+        return this.host.used()
+      }
+      // It was cancelled, or the session ended, meanwhile.
+      if (this.#exchanges.get(id) !== exchange) return
+    }
+    this.#exchanges.delete(id)
+    try {
+      exchange.respond(id, response)
+    } catch (error) {
+      // The response is not JSON: the server is told why, the client that something went wrong.
+      exchange.refuse(new Refusal('internal'), id)
+      throw error
+    } finally {
+      this.host.used()
+    }
+  }
+
+  /** Whether something that the server sends on behalf of a request is dropped, because nobody is to hear of it any more. */
+  drops(message: JSONRPCRequest | JSONRPCNotification, related: RequestId): boolean {
+    // But the client is told that it need not answer what it was asked for that request.
+    const withdraws = !isRequest(message) && message.method === 'notifications/cancelled'
+    return this.#abandoned.has(related) && !withdraws
+  }
+
+  /** The client's `cancelled`; false if that request does not run here. */
+  cancel(cancelled: JSONRPCMessage, extra?: MessageExtra): boolean {
+    const id = (cancelled as JSONRPCNotification).params?.requestId as RequestId
+    const exchange = this.#exchanges.get(id)
+    if (!exchange) return false
+    this.instance.dispatch(cancelled, extra)
+    this.#abandon(id)
+    exchange.cancel(id)
+    this.host.used()
+    return true
+  }
+
+  /** Finishes a stream that was left unfinished: runs again what is safe to repeat; the outcome of the rest is unknown. */
+  async finish({ stream, requests, progress, writer }: UnfinishedStream, request: HttpRequest): Promise<void> {
+    if (requests.length === 0) return writer.end()
+    const options = { reply: undefined, batch: false, stream: { id: stream, writer }, progress }
+    const exchange = this.#exchange(requests, options)
+    for (const message of requests) {
+      const repeat = await this.host.mayRepeat(message).catch((error) => {
+        this.host.onerror(asError(error))
+        return false
+      })
+      if (this.#exchanges.get(message.id) !== exchange) continue
+      if (repeat) this.#run(message, request, exchange)
+      else {
+        this.#exchanges.delete(message.id)
+        exchange.respond(message.id, outcomeUnknown(message.id))
+      }
+    }
+    this.host.used()
+  }
+
+  /** Leaves running requests to whoever resumes their streams. */
+  async handOver(): Promise<void> {
+    await Promise.all(
+      this.#all().map(async (exchange) => {
+        const requests = exchange.unanswered
+        if (await exchange.handOver()) this.#giveUp(requests)
+      }),
+    )
+  }
+
+  /** Resolves when the responses given so far are in the event log. */
+  async flushed(): Promise<void> {
+    await Promise.all(this.#all().map((exchange) => exchange.flushed()))
+  }
+
+  /** The instance is out of use: all requests end, with an error, or without a word if the session is over. */
+  close(over: boolean): void {
+    const exchanges = this.#all()
+    this.#exchanges.clear()
+    for (const exchange of exchanges) {
+      if (over) exchange.abandon()
+      else for (const { id } of exchange.unanswered) exchange.respond(id, outcomeUnknown(id))
+    }
+  }
+
+  #all(): Exchange[] {
+    return [...new Set(this.#exchanges.values())]
+  }
+
+  #exchange(requests: readonly JSONRPCRequest[], options: ExchangeOptions): Exchange {
+    const exchange = new Exchange(requests, this.#exchangeHost, options)
+    for (const { id } of requests) {
+      this.#exchanges.set(id, exchange)
+      this.#abandoned.delete(id)
+    }
+    return exchange
+  }
+
+  #run(message: JSONRPCRequest, request: HttpRequest, exchange: Exchange): void {
+    try {
+      this.instance.dispatch(message, new RequestExtra(request, exchange))
+    } catch (error) {
+      this.host.onerror(asError(error))
+      this.#exchanges.delete(message.id)
+      exchange.refuse(new Refusal('internal'), message.id)
+      this.host.used()
+    }
+  }
+
+  /** Requests that are none of this instance's any more: their handlers are aborted, and what they still say is not sent. */
+  #giveUp(requests: readonly JSONRPCRequest[]): void {
+    for (const { id } of requests) {
+      this.#abandon(id)
+      this.instance.dispatch({ jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: id } })
+    }
+  }
+
+  #abandon(id: RequestId): void {
+    this.#exchanges.delete(id)
+    this.#abandoned.add(id)
+    const [oldest] = this.#abandoned
+    if (oldest !== undefined && this.#abandoned.size > MAX_ABANDONED) this.#abandoned.delete(oldest)
+  }
+}
