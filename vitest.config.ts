@@ -1,11 +1,27 @@
 import { defineConfig } from 'vitest/config'
 
+/** What needs Redis or PostgreSQL, starts processes, or takes long. All else runs within itself. */
+const SYSTEM = [
+  'test/{chaos,cli,cluster,conformance,docs,e2e,interleaving,model,services}/**/*.test.ts',
+  'test/backend/{postgres,redis,sqlite}*.test.ts',
+  'test/stream/seam.test.ts',
+]
+
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
-    globalSetup: ['test/services/setup.ts'],
     testTimeout: 20_000,
     hookTimeout: 120_000,
     pool: 'forks',
+    projects: [
+      { extends: true, test: { name: 'unit', include: ['test/**/*.test.ts'], exclude: SYSTEM } },
+      { extends: true, test: { name: 'system', include: SYSTEM, globalSetup: ['test/services/setup.ts'] } },
+    ],
+    coverage: {
+      // `CI=false` is none, as for the services
+      enabled: Boolean(process.env.CI) && process.env.CI !== 'false',
+      // What runs in processes that tests start (src/cli above all) is not seen: the numbers are lower than the truth.
+      include: ['src/**'],
+      reporter: ['text-summary'],
+    },
   },
 })
