@@ -1,7 +1,6 @@
 /** A session store of your own over keyv, and so over anything keyv has an adapter for. */
 import type Keyv from 'keyv'
-// In your project: from 'mcp-roam'
-import { type SessionRecord, type SessionStore, TOMBSTONE_TTL } from '../../src/backend/backend.js'
+import { type SessionRecord, type SessionStore, TOMBSTONE_TTL } from 'mcp-roam'
 
 /**
  * Give it a `Keyv` of its own: `list()` goes through every key. keyv cannot compare and set, so that of two nodes that write

@@ -1,6 +1,5 @@
 /** A session store of your own, as small as it gets: a `Map`. Nothing awaits between look and write, so it compares and sets. */
-// In your project: from 'mcp-roam'
-import { type SessionStore, TOMBSTONE_TTL } from '../../src/backend/backend.js'
+import { type SessionStore, TOMBSTONE_TTL } from 'mcp-roam'
 
 export function mapStore(): SessionStore {
   const entries = new Map<string, { json: string | undefined; expires: number }>() // json undefined: a tombstone

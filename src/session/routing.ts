@@ -3,7 +3,6 @@ import type { QuestionListener, Reply } from '../cluster/ask.js'
 import type { Cluster } from '../cluster/cluster.js'
 import type { JSONRPCMessage } from '../wire/jsonrpc.js'
 import { Refusal } from '../wire/refusal.js'
-import type { LiveSession } from './live.js'
 
 const SUBJECT = 'session'
 
@@ -32,12 +31,22 @@ export interface Broadcast {
   uri?: string
 }
 
-/** What a question about a session needs of this node. */
+/** A session that is live here, as far as the other nodes have to do with it. */
+export interface RoutedSession {
+  /** Takes a client's response, or progress; false: no request of this instance waits for it. */
+  deliver(message: JSONRPCMessage): boolean
+  /** Takes a client's `cancelled`; false: that request does not run here. */
+  cancel(message: JSONRPCMessage): boolean
+  /** Takes any other notification of the client. */
+  notify(message: JSONRPCMessage): void
+  /** Makes the instance know what the store has, if that is this revision or a later one. */
+  follow(revision: number): Promise<void>
+}
+
+/** What a question about sessions needs of this node. */
 export interface RoutedSessions {
-  /** The session's live session, once one that is being built is there. */
-  routed(id: string): Promise<LiveSession | undefined>
-  /** Makes a live session know what the store has. */
-  compare(live: LiveSession): Promise<void>
+  /** The session if it is live, once one that is being built is there. */
+  routed(id: string): Promise<RoutedSession | undefined>
   /** Ends whatever of a deleted session is here. */
   deleted(id: string): Promise<void>
   broadcast(broadcast: Broadcast): Promise<void>
@@ -126,18 +135,18 @@ export class Routing {
         await this.sessions.deleted(id)
         return true
     }
-    const live = await this.sessions.routed(id)
-    if (!live) return false
+    const session = await this.sessions.routed(id)
+    if (!session) return false
     switch (question.kind) {
       case 'deliver':
-        return live.incoming.deliver(question.message)
+        return session.deliver(question.message)
       case 'cancel':
-        return live.running.cancel(question.message)
+        return session.cancel(question.message)
       case 'notify':
-        live.instance.dispatch(question.message)
+        session.notify(question.message)
         return true
       case 'updated':
-        if ((live.record?.revision ?? 0) < question.revision) await this.sessions.compare(live)
+        await session.follow(question.revision)
         return true
       default:
         return false

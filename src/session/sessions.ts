@@ -20,7 +20,7 @@ import { CHECK_INTERVAL, Freshness } from './freshness.js'
 import type { LiveSession, LiveSessionHost } from './live.js'
 import { type Principal, type ProvenPrincipal, samePrincipal, UNPROVEN } from './principal.js'
 import { type Resident, Residents } from './residents.js'
-import { type Broadcast, Routing } from './routing.js'
+import { type Broadcast, type RoutedSession, Routing } from './routing.js'
 import { isSafe } from './safe-to-repeat.js'
 import type { CloseReason, ServerFactory, SessionHooks } from './session.js'
 import { infoOf } from './view.js'
@@ -83,11 +83,7 @@ export class Sessions {
       ongone: (id, record) => this.#end(id, record, record && 'gone'),
     })
     this.#routing = new Routing(cluster, {
-      routed: async (id) => {
-        await this.#opening.get(id)?.restoring?.catch(() => {})
-        return this.#residents.get(id)?.live
-      },
-      compare: (live) => this.#freshness.compare(live),
+      routed: (id) => this.#routed(id),
       deleted: (id) => this.#end(id, undefined, undefined),
       broadcast: (broadcast) => this.#tellHere(broadcast),
     })
@@ -271,6 +267,21 @@ export class Sessions {
   async #mayRestore(record: SessionRecord, request: HttpRequest): Promise<boolean> {
     const { hooks } = this.options
     return (await hooks.authorizeRestore?.(infoOf(record), contextOf(request))) ?? true
+  }
+
+  /** A session, as other nodes may have to do with it: one that is being built is told when it is there. */
+  async #routed(id: string): Promise<RoutedSession | undefined> {
+    await this.#opening.get(id)?.restoring?.catch(() => {})
+    const live = this.#residents.get(id)?.live
+    if (!live) return undefined
+    return {
+      deliver: (message) => live.incoming.deliver(message),
+      cancel: (message) => live.running.cancel(message),
+      notify: (message) => live.instance.dispatch(message),
+      follow: async (revision) => {
+        if ((live.record?.revision ?? 0) < revision) await this.#freshness.compare(live)
+      },
+    }
   }
 
   /** The record, if the session belongs to the principal. */

@@ -1,4 +1,4 @@
-/** The code blocks of README.md and docs/*.md. */
+/** The code blocks of README.md and of all pages in docs/. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -17,9 +17,10 @@ export interface Block {
 
 export const PAGES: readonly string[] = [
   'README.md',
-  ...readdirSync(join(ROOT, 'docs'))
+  ...readdirSync(join(ROOT, 'docs'), { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.md'))
-    .map((name) => `docs/${name}`),
+    .map((name) => `docs/${name.replaceAll('\\', '/')}`)
+    .sort(),
 ]
 
 export function read(file: string): string {
@@ -55,13 +56,19 @@ export function title({ file, line }: Block): string {
   return `${file}:${line}`
 }
 
-/** Cells of a Markdown table's rows, without head and rule; the table is the first one after a heading. */
+/** The text under a heading, up to the next heading of any level. */
+export function sectionOf(file: string, heading: string): string {
+  const [, ...sections] = `\n${read(file)}`.split(/\n(?=#+ )/)
+  const section = sections.find((text) => text.startsWith(`${heading}\n`))
+  if (section === undefined) throw new Error(`${file} has no heading ${heading}`)
+  return section
+}
+
+/** Cells of a Markdown table's rows, without head and rule; the table is the first one under a heading. */
 export function tableAfter(file: string, heading: string): string[][] {
-  const text = read(file)
-  const start = text.indexOf(`\n${heading}\n`)
-  if (start < 0) throw new Error(`${file} has no heading ${heading}`)
-  const lines = text.slice(start + heading.length + 2).split('\n')
+  const lines = sectionOf(file, heading).split('\n')
   const first = lines.findIndex((line) => line.startsWith('|'))
+  if (first < 0) throw new Error(`${file} has no table under ${heading}`)
   const rows: string[][] = []
   for (const line of lines.slice(first)) {
     if (!line.startsWith('|')) break

@@ -42,7 +42,7 @@ describe('TypeScript and JavaScript', () => {
         .filter((block) => nameOf(block) === undefined && (line === 1 || !needsLine2(block)))
         .map((block) => write(`line${line + 1}/${slug(block)}.ts`, `${block.code}\nexport {}\n`)),
     ])
-    const examples = ['minimal/server.js', 'cluster/server.js']
+    const examples = ['minimal/server.js', 'cluster/server.js', 'express/before.js', 'express/after.js']
     for (const line of ['v1', 'v2']) {
       for (const stage of ['before', 'after', 'events']) examples.push(`express-transport/${line}-${stage}.js`)
     }
@@ -133,6 +133,10 @@ describe('commands', () => {
         expect(Object.keys(bin)).toContain(args[0])
         if (args[1] === 'sessions') checkSessions(args.slice(1))
         else checkServe(args.slice(1), env)
+        return
+      case 'docker':
+        expect(args).toEqual(['compose', '-f', expect.any(String), 'up', '--build'])
+        expect(read(args[2] ?? '')).toContain(`docker ${args.join(' ')}\n`)
         return
       default:
         throw new Error(`nothing here knows how to check ${program}`)
@@ -238,14 +242,23 @@ describe('settings of nginx', () => {
 })
 
 describe('output', () => {
+  const blocks = inLanguage('text')
+  const [excerpt = '', whole = ''] = blocks.map(({ code }) => code)
+
   it('is that of the demo', () => {
-    const blocks = inLanguage('text')
-    expect(blocks.map(({ file }) => file)).toEqual(['README.md'])
+    expect(blocks.map(({ file }) => file)).toEqual(['README.md', 'docs/demo.md'])
     const program = ['demo/run.ts', 'demo/report.ts'].map(read).join('\n')
-    const labels = [...(blocks[0]?.code ?? '').matchAll(/^ {2}([a-z]+(?: [a-z]+)*) {2,}\S/gm)].map(([, label]) => label)
+    const labels = [...whole.matchAll(/^ {2}([a-z]+(?: [a-z]+)*) {2,}\S/gm)].map(([, label]) => label)
     expect(labels).toContain('session after')
     for (const label of labels) expect(program, label).toMatch(new RegExp(`['" ]${label}['":]`))
-    expect(blocks[0]?.code).toMatch(/session before +(\S+)\n +session after +\1 +the same\n/)
-    expect(blocks[0]?.code).toMatch(/calls hung +0\n/)
+    expect(whole).toMatch(/session before +(\S+)\n +session after +\1 +the same\n/)
+    expect(whole).toMatch(/calls hung +0\n/)
+  })
+
+  it('is shown in part by the README', () => {
+    const lines = whole.split('\n')
+    for (const line of excerpt.split('\n')) expect(lines).toContain(line)
+    expect(excerpt).toContain('session after')
+    expect(excerpt).toContain('calls failed')
   })
 })

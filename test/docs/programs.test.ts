@@ -2,9 +2,9 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, expect, it } from 'vitest'
+import { afterEach, describe, expect, it } from 'vitest'
 import { describeWith, redisUrl } from '../services/use.js'
-import { type Block, inLanguage, ROOT } from './blocks.js'
+import { type Block, inLanguage, PAGES, ROOT } from './blocks.js'
 import { type Caller, connect, freePort, Program } from './programs.js'
 
 const ends: (() => unknown)[] = []
@@ -19,8 +19,8 @@ function folder(): string {
   return path
 }
 
-async function started(args: string[], ports: number[], env: Record<string, string>): Promise<Program> {
-  const program = new Program(args, ports, env)
+async function started(args: string[], ports: number[], env: Record<string, string>, cwd?: string): Promise<Program> {
+  const program = new Program(args, ports, env, cwd)
   ends.push(() => program.end('SIGKILL'))
   await program.start()
   return program
@@ -68,29 +68,76 @@ it.each(['v1', 'v2'])(
   },
 )
 
-it('the Express server before the change forgets its sessions', { timeout: 30_000 }, async () => {
+it.each([
+  ['express-transport/v1-before.js', 'client', 'docs 1.0.0'],
+  ['express/before.js', 'hello', 'Hello'],
+])(
+  'examples/%s, the Express server before the change, forgets its sessions',
+  { timeout: 30_000 },
+  async (name, tool, answer) => {
+    const port = await freePort()
+    const program = await started([join(ROOT, 'examples', name)], [port], { PORT: String(port) }, folder())
+    const caller = await connected(port)
+    expect(await caller.call(tool)).toBe(answer)
+    await program.end('SIGKILL')
+    await program.start()
+    await expect(caller.call(tool)).rejects.toThrow(/session|not initialized/)
+  },
+)
+
+it('the Express server after the change of the README keeps them', { timeout: 30_000 }, async () => {
   const port = await freePort()
-  const program = await started(['examples/express-transport/v1-before.js'], [port], { PORT: String(port) })
+  const program = await started([join(ROOT, 'examples/express/after.js')], [port], { PORT: String(port) }, folder())
   const caller = await connected(port)
-  expect(await caller.call('client')).toBe('docs 1.0.0')
+  expect(await caller.call('hello')).toBe('Hello')
   await program.end('SIGKILL')
   await program.start()
-  await expect(caller.call('client')).rejects.toThrow('session')
+  expect(await caller.call('hello')).toBe('Hello')
 })
 
-it.each([0, 1])(
-  'the adoption snippets of the README serve, with server.ts number %i',
-  { timeout: 60_000 },
-  async (line) => {
-    const blocks = inLanguage('ts').filter(({ file }) => file === 'README.md')
-    const server = blocks.filter(({ code }) => code.startsWith('// server.ts\n'))[line] as Block
-    const snippets = blocks.filter(({ code }) => code.includes('3000'))
-    expect(snippets).toHaveLength(4)
+describe.each([0, 1])('the programs of the pages on frameworks, with server.ts number %i', (line) => {
+  const blocks = inLanguage('ts').filter(({ file }) => file.startsWith('docs/frameworks/'))
+  const server = blocks.filter(({ code }) => code.startsWith('// server.ts\n'))[line] as Block
+  const programs = blocks.filter(({ code }) => code.includes('3000'))
+  const isGraceful = ({ code }: Block) => code.includes("process.once('SIGTERM', stop)")
+  const short = programs.filter((block) => !isGraceful(block))
+  const graceful = programs.filter(isGraceful)
 
+  it('each page has a short one, and one with a graceful stop', () => {
+    const pages = PAGES.filter((page) => page.startsWith('docs/frameworks/') && !page.endsWith('README.md'))
+    expect(pages).toHaveLength(4)
+    expect(short.map(({ file }) => file)).toEqual(pages)
+    expect(graceful.map(({ file }) => file)).toEqual(pages)
+  })
+
+  it('the short ones serve, and their sessions survive them', { timeout: 60_000 }, async () => {
+    const { file, ports } = await written(short)
+    const program = await started(['--import', 'tsx', file], ports, {})
+    const callers = await Promise.all(ports.map((port) => connected(port)))
+    for (const caller of callers) expect(await caller.call('hello')).toBe('Hello')
+    await program.end('SIGKILL')
+    await program.start()
+    for (const caller of callers) expect(await caller.call('hello')).toBe('Hello')
+  })
+
+  it('those with a graceful stop end on SIGTERM while clients listen, and their sessions go on', {
+    timeout: 60_000,
+  }, async () => {
+    const { file, ports } = await written(graceful)
+    const program = await started(['--import', 'tsx', file], ports, {})
+    const callers = await Promise.all(ports.map((port) => connected(port)))
+    for (const caller of callers) expect(await caller.call('hello')).toBe('Hello')
+    expect(await program.end('SIGTERM')).toBe(0)
+    await program.start()
+    for (const caller of callers) expect(await caller.call('hello')).toBe('Hello')
+  })
+
+  /** A program that runs all of them, each on a port of its own. */
+  async function written(all: Block[]): Promise<{ file: string; ports: number[] }> {
     // Inside the repository, so that packages are found; `mcp-roam` is what was built.
-    const place = join(ROOT, `node_modules/.cache/mcp-roam-adoption-${line}`)
-    rmSync(place, { recursive: true, force: true })
-    mkdirSync(place, { recursive: true })
+    const cache = join(ROOT, 'node_modules/.cache')
+    mkdirSync(cache, { recursive: true })
+    const place = mkdtempSync(join(cache, 'mcp-roam-frameworks-'))
     ends.push(() => rmSync(place, { recursive: true, force: true, maxRetries: 5 }))
     const sessions = JSON.stringify(join(folder(), 'sessions.db'))
     const write = (name: string, code: string) => {
@@ -101,22 +148,15 @@ it.each([0, 1])(
     }
     write('package.json', '{ "type": "module" }')
     write('server.ts', server.code)
-    const ports: number[] = []
-    for (const [index, { code }] of snippets.entries()) {
-      const port = await freePort()
-      ports.push(port)
-      write(`snippet${index}.ts`, code.replace('3000', String(port)).replace("'sessions.db'", sessions))
+    // at once, so that they differ
+    const ports = await Promise.all(all.map(() => freePort()))
+    for (const [index, { code }] of all.entries()) {
+      write(`program${index}.ts`, code.replace('3000', String(ports[index])).replace("'sessions.db'", sessions))
     }
-    write('all.ts', snippets.map((_, index) => `import './snippet${index}.js'\n`).join(''))
-
-    const program = await started(['--import', 'tsx', join(place, 'all.ts')], ports, {})
-    const [first, ...others] = await Promise.all(ports.map((port) => connected(port)))
-    for (const caller of [first as Caller, ...others]) expect(await caller.call('hello')).toBe('Hello')
-    await program.end('SIGKILL')
-    await program.start()
-    for (const caller of [first as Caller, ...others]) expect(await caller.call('hello')).toBe('Hello')
-  },
-)
+    write('all.ts', all.map((_, index) => `import './program${index}.js'\n`).join(''))
+    return { file: join(place, 'all.ts'), ports }
+  }
+})
 
 it.each(['v1', 'v2'])(
   'the Express server with the SDK’s transport and an event store, with line %s: a stream resumes',

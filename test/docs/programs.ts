@@ -29,11 +29,13 @@ export class Program {
     /** That it listens on. */
     private readonly ports: readonly number[],
     private readonly env: Record<string, string>,
+    /** The folder it runs in. */
+    private readonly cwd = ROOT,
   ) {}
 
   /** Resolves when it listens on all ports. */
   async start(): Promise<void> {
-    const child = spawn(process.execPath, this.args, { cwd: ROOT, env: { ...process.env, ...this.env } })
+    const child = spawn(process.execPath, this.args, { cwd: this.cwd, env: { ...process.env, ...this.env } })
     this.#child = child
     for (const stream of [child.stdout, child.stderr])
       stream.setEncoding('utf8').on('data', (text: string) => {
