@@ -2,11 +2,11 @@
 /** The `mcp-roam` command: reads the command line, and turns what goes wrong into one line and an exit code. */
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
-import { BACKENDS, SHARED_BACKENDS } from './backend-url.js'
-import { INHERITED } from './child-env.js'
-import { Failure } from './failure.js'
-import { serve } from './serve.js'
-import { deleteSession, listSessions, type SessionsOptions, showSession } from './sessions.js'
+import { BACKENDS, SHARED_BACKENDS } from './backend/backend-url.js'
+import { Failure } from './command-error.js'
+import { serve } from './serve/serve.js'
+import { deleteSession, listSessions, type SessionsOptions, showSession } from './sessions/sessions.js'
+import { INHERITED } from './stdio/child-env.js'
 
 interface ServeFlags {
   port: number

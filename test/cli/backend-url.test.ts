@@ -1,8 +1,8 @@
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { defaultFile, nameOf, parseBackendUrl } from '../../src/cli/backend-url.js'
-import { stateFolder } from '../../src/cli/state-folder.js'
+import { defaultFile, nameOf, parseBackendUrl } from '../../src/cli/backend/backend-url.js'
+import { stateFolder } from '../../src/cli/backend/state-folder.js'
 
 describe('a backend URL', () => {
   it.each([

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, it } from 'vitest'
-import { type StdioServer, type StdioServerOptions, stdioServer } from '../../src/cli/stdio-server.js'
+import { type StdioServer, type StdioServerOptions, stdioServer } from '../../src/cli/stdio/stdio-server.js'
 import { FakeTransport } from './fake-transport.js'
 import { waitFor } from './wait.js'
 

@@ -1,9 +1,9 @@
 /** A worker of `serve --workers`, as it sees itself: a node that does what its parent says. */
 import cluster from 'node:cluster'
-import type { BackendUrl } from './backend-url.js'
-import { Failure } from './failure.js'
-import { makeBackend } from './open-backend.js'
-import { type Service, type ServiceOptions, startService } from './service.js'
+import type { BackendUrl } from '../backend/backend-url.js'
+import { makeBackend } from '../backend/open-backend.js'
+import { Failure } from '../command-error.js'
+import { type Service, type ServiceOptions, startService } from './http-server.js'
 
 /** Which port to listen on; and that this process is one of ours, and not the worker of some process manager. */
 export const WORKER_PORT = 'MCP_ROAM_WORKER_PORT'

@@ -21,7 +21,7 @@ import {
   isRequestId,
   type JSONRPCMessage,
   type RequestId,
-} from '../wire/jsonrpc.js'
+} from '../../wire/jsonrpc.js'
 
 const RELATED_TASK = 'io.modelcontextprotocol/related-task'
 

@@ -1,13 +1,13 @@
 /** `mcp-roam serve`: a stdio server for many clients over HTTP, each session with a child process of its own. */
-import { defaultFile, nameOf, parseBackendUrl, SHARED_BACKENDS } from './backend-url.js'
-import { inheritedEnv } from './child-env.js'
-import { whyNotExecutable } from './executable.js'
-import { Failure } from './failure.js'
-import { openBackend } from './open-backend.js'
-import { freePort, inUrl, isLoopback, type ServiceOptions, startService } from './service.js'
-import { stopSignal } from './signals.js'
-import { isWorker, work } from './worker.js'
-import { Workers } from './workers.js'
+import { defaultFile, nameOf, parseBackendUrl, SHARED_BACKENDS } from '../backend/backend-url.js'
+import { openBackend } from '../backend/open-backend.js'
+import { Failure } from '../command-error.js'
+import { inheritedEnv } from '../stdio/child-env.js'
+import { whyNotExecutable } from '../stdio/start-error.js'
+import { freePort, inUrl, isLoopback, type ServiceOptions, startService } from './http-server.js'
+import { stopSignal } from './stop-signal.js'
+import { Workers } from './worker-pool.js'
+import { isWorker, work } from './worker-process.js'
 
 export interface ServeOptions extends ServiceOptions {
   /** Default: a SQLite file in the user's state folder. */

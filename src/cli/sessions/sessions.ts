@@ -1,13 +1,13 @@
 /** `mcp-roam sessions`: what an operator sees and does, while nodes may be using the same backend. */
 import { existsSync } from 'node:fs'
 import type { Writable } from 'node:stream'
-import { createSessionHandler, type SessionDirectory } from '../handler.js'
-import type { SessionInfo } from '../session/session.js'
-import { parseBackendUrl, SHARED_BACKENDS } from './backend-url.js'
-import { Failure } from './failure.js'
-import { failureOf, openBackend } from './open-backend.js'
-import { Output } from './output.js'
-import { printable, Table } from './table.js'
+import { createSessionHandler, type SessionDirectory } from '../../handler.js'
+import type { SessionInfo } from '../../session/session.js'
+import { parseBackendUrl, SHARED_BACKENDS } from '../backend/backend-url.js'
+import { failureOf, openBackend } from '../backend/open-backend.js'
+import { Failure } from '../command-error.js'
+import { Output } from '../output/line-writer.js'
+import { printable, Table } from '../output/table.js'
 
 export interface SessionsOptions {
   backend: string

@@ -2,8 +2,8 @@
 import cluster, { type Worker } from 'node:cluster'
 import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
-import { Failure } from './failure.js'
-import { WORKER_PORT, type WorkerOrder, type WorkerReport } from './worker.js'
+import { Failure } from '../command-error.js'
+import { WORKER_PORT, type WorkerOrder, type WorkerReport } from './worker-process.js'
 
 /** What happens after a signal to stop; in ms. */
 export interface Drain {

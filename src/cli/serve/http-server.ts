@@ -2,13 +2,13 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import type { Backend } from '../backend/backend.js'
-import { createSessionHandler, type DrainOptions } from '../handler.js'
-import { LOOPBACK_NAMES } from '../http/guard.js'
-import type { SessionHandlerOptions } from '../options.js'
-import type { ServerFactory } from '../session/session.js'
-import { Failure } from './failure.js'
-import { stdioServer } from './stdio-server.js'
+import type { Backend } from '../../backend/backend.js'
+import { createSessionHandler, type DrainOptions } from '../../handler.js'
+import { LOOPBACK_NAMES } from '../../http/guard.js'
+import type { SessionHandlerOptions } from '../../options.js'
+import type { ServerFactory } from '../../session/session.js'
+import { Failure } from '../command-error.js'
+import { stdioServer } from '../stdio/stdio-server.js'
 
 const KEEP_ALIVE_TIMEOUT = 75_000
 

@@ -1,7 +1,7 @@
 /** From the word that names a backend to one that is known to work. */
-import type { Backend } from '../backend/backend.js'
+import type { Backend } from '../../backend/backend.js'
+import { Failure } from '../command-error.js'
 import type { BackendUrl, ServerUrl } from './backend-url.js'
-import { Failure } from './failure.js'
 
 interface Made {
   backend: Backend
@@ -55,21 +55,21 @@ export function failureOf(url: BackendUrl, error: unknown): Failure {
 async function make(url: BackendUrl): Promise<Made> {
   switch (url.kind) {
     case 'memory': {
-      const { memory } = await import('../backend/memory.js')
+      const { memory } = await import('../../backend/memory.js')
       return { backend: memory(), reach: async () => {} }
     }
     case 'sqlite': {
-      const { sqlite } = await import('../backend/sqlite.js')
+      const { sqlite } = await import('../../backend/sqlite.js')
       const backend = sqlite({ file: url.file })
       return { backend, reach: async () => backend.ping?.() }
     }
     case 'redis': {
-      const { redis } = await import('../backend/redis.js')
+      const { redis } = await import('../../backend/redis.js')
       const backend = redis({ url: url.url })
       return { backend, reach: () => backend.ping() }
     }
     case 'postgres': {
-      const { postgres } = await import('../backend/postgres.js')
+      const { postgres } = await import('../../backend/postgres.js')
       const backend = postgres({ url: url.url })
       // Not only that it answers, but that the tables can be made: rather said now than with each request.
       return { backend, reach: () => backend.migrate() }

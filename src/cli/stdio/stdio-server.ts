@@ -3,12 +3,12 @@ import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import type { Readable, Writable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
-import { isMessage, type JSONRPCMessage } from '../wire/jsonrpc.js'
-import type { ServerInstance, Transport } from '../wire/sdk.js'
+import { isMessage, type JSONRPCMessage } from '../../wire/jsonrpc.js'
+import type { ServerInstance, Transport } from '../../wire/sdk.js'
 import { inheritedEnv } from './child-env.js'
-import { spawnFailure } from './executable.js'
-import { Lines } from './lines.js'
-import { Relations } from './relations.js'
+import { Lines } from './line-splitter.js'
+import { Relations } from './related-requests.js'
+import { spawnFailure } from './start-error.js'
 
 export interface StdioServerOptions {
   /** Program to start; looked up in `PATH`. Never goes through a shell. */

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { homedir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
-import { Failure } from './failure.js'
+import { Failure } from '../command-error.js'
 import { stateFolder } from './state-folder.js'
 
 export type BackendUrl = { kind: 'memory' } | { kind: 'sqlite'; file: string } | ServerUrl
