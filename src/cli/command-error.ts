@@ -1,8 +1,8 @@
-/** What ends the program with one line for its user, and no stack. */
-export class Failure extends Error {
-  override readonly name = 'Failure'
+/** An error that ends the command with one line for its user, without a stack trace. */
+export class CommandError extends Error {
+  override readonly name = 'CommandError'
 
-  /** @param exitCode 1: it could not be done; 2: it was asked for in the wrong way. */
+  /** @param exitCode 1: it could not be done; 2: the command line is wrong. */
   constructor(
     message: string,
     readonly exitCode: 1 | 2 = 1,

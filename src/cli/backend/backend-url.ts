@@ -1,9 +1,7 @@
 /** `--backend`: one word that says where sessions live. */
-import { createHash } from 'node:crypto'
 import { homedir } from 'node:os'
-import { basename, join, resolve } from 'node:path'
-import { Failure } from '../command-error.js'
-import { stateFolder } from './state-folder.js'
+import { join, resolve } from 'node:path'
+import { CommandError } from '../command-error.js'
 
 export type BackendUrl = { kind: 'memory' } | { kind: 'sqlite'; file: string } | ServerUrl
 
@@ -31,49 +29,36 @@ const REDIS: Readonly<Record<string, string>> = {
 }
 const POSTGRES = new Set(['postgres', 'postgresql'])
 
-/** Throws a {@link Failure}; its text never shows more than the scheme, because the rest may hold a password. */
+/** Throws a {@link CommandError}; its text never shows more than the scheme, because the rest may hold a password. */
 export function parseBackendUrl(text: string): BackendUrl {
   const colon = text.indexOf(':')
   const scheme = colon < 0 ? '' : text.slice(0, colon).toLowerCase()
   const rest = text.slice(colon + 1)
   if (scheme === 'memory') {
-    if (rest !== '') throw new Failure('bad backend URL: nothing can follow memory:', 2)
+    if (rest !== '') throw new CommandError('bad backend URL: nothing can follow memory:', 2)
     return { kind: 'memory' }
   }
   if (scheme === 'sqlite') return { kind: 'sqlite', file: sqliteFile(rest) }
   const redis = REDIS[scheme]
   if (redis !== undefined) return redisAddress(scheme, `${redis}:${rest}`)
   if (POSTGRES.has(scheme)) return postgresAddress(scheme, `${scheme}:${rest}`)
-  if (scheme === 'nats') throw new Failure(`this version has no nats: backend yet; use ${BACKENDS}`, 2)
+  if (scheme === 'nats') throw new CommandError(`this version has no nats: backend yet; use ${BACKENDS}`, 2)
   // Without the slashes, what stands before the colon may be a user.
   const it = rest.startsWith('//') ? `${scheme}: is unknown, it` : 'it'
-  throw new Failure(`bad backend URL: ${it} must be ${BACKENDS}`, 2)
+  throw new CommandError(`bad backend URL: ${it} must be ${BACKENDS}`, 2)
 }
 
 /** What to call it in a log line. */
-export function nameOf(url: BackendUrl): string {
+export function displayName(url: BackendUrl): string {
   if (url.kind === 'memory') return 'memory: (sessions end with this process)'
   return url.kind === 'sqlite' ? `sqlite:${url.file}` : url.name
-}
-
-/**
- * The file for a server that was given none. It depends on the command line and the folder it is run in: sessions of one
- * server make no sense to another, and the same command finds its sessions again.
- */
-export function defaultFile(command: readonly string[], cwd = process.cwd()): string {
-  const name = basename(command[0] ?? '').replace(/[^\w.-]/g, '_')
-  const hash = createHash('sha256')
-    .update(JSON.stringify([cwd, ...command]))
-    .digest('hex')
-    .slice(0, 12)
-  return join(stateFolder(), `${name}-${hash}.db`)
 }
 
 function sqliteFile(rest: string): string {
   // As in a URL without a host: sqlite:///var/lib/roam.db
   const path = rest.replace(/^\/\/(?=\/)/, '')
   if (path === '' || path.startsWith('//') || path.startsWith(':')) {
-    throw new Failure('bad backend URL: sqlite: must be followed by a file, e.g. sqlite:./sessions.db', 2)
+    throw new CommandError('bad backend URL: sqlite: must be followed by a file, e.g. sqlite:./sessions.db', 2)
   }
   // A shell leaves a tilde alone that does not begin a word.
   return /^~[\\/]/.test(path) ? join(homedir(), path.slice(2)) : resolve(path)
@@ -101,9 +86,9 @@ function parseAddress(scheme: string, url: string, form: string): URL {
   return parsed
 }
 
-function notAnAddress(scheme: string, form: string): Failure {
+function notAnAddress(scheme: string, form: string): CommandError {
   const hint = 'with what is special in user or password percent-encoded'
-  return new Failure(`bad backend URL: write ${scheme}://${form}, ${hint}`, 2)
+  return new CommandError(`bad backend URL: write ${scheme}://${form}, ${hint}`, 2)
 }
 
 function serverUrl(kind: ServerUrl['kind'], url: string, parsed: URL, hostname: string, port: string): ServerUrl {

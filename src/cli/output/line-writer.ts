@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import type { Writable } from 'node:stream'
 
-export class Output {
+export class LineWriter {
   /** Whoever read has left, as `head` does: that is no failure, and there is nothing more to do. */
   closed = false
   #full = false

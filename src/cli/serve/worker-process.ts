@@ -1,67 +1,53 @@
-/** A worker of `serve --workers`, as it sees itself: a node that does what its parent says. */
+/** A worker of `serve --workers`, in its own process: a node that does what its parent says. */
 import cluster from 'node:cluster'
 import type { BackendUrl } from '../backend/backend-url.js'
-import { makeBackend } from '../backend/open-backend.js'
-import { Failure } from '../command-error.js'
-import { type Service, type ServiceOptions, startService } from './http-server.js'
+import { lazyBackend } from '../backend/open-backend.js'
+import { CommandError } from '../command-error.js'
+import { type HttpServer, type HttpServerOptions, type Log, startHttpServer } from './http-server.js'
+import { type DrainOrder, WORKER_PORT, type WorkerOrder, type WorkerReport } from './worker-messages.js'
 
-/** Which port to listen on; and that this process is one of ours, and not the worker of some process manager. */
-export const WORKER_PORT = 'MCP_ROAM_WORKER_PORT'
-
-/** What a worker says to its parent. */
-export type WorkerReport =
-  | { kind: 'ready'; nodeId: string }
-  /** It is of no use to start another one. */
-  | { kind: 'failed'; why: string }
-
-/** What the parent says to a worker. */
-export type WorkerOrder =
-  /** Nobody should be sent here any more. */
-  | { kind: 'leave' }
-  /** Finish, and end. `alone`: nobody else takes the connections of this port any more. */
-  | { kind: 'drain'; alone: boolean; timeout: number }
-
-/** How long requests on connections that a worker has just taken are still served, in ms. */
+/**
+ * How long a worker that has stopped listening serves on before it refuses requests, in ms: a connection that it accepted
+ * last may not have sent its first request yet.
+ */
 const LAST_REQUESTS = 100
 
 export function isWorker(): boolean {
   return cluster.isWorker && process.env[WORKER_PORT] !== undefined
 }
 
-/**
- * Serves until it is told to drain. When the parent dies this process ends, too (cluster's own doing), and with it its
- * children.
- */
-export async function work(options: ServiceOptions, url: BackendUrl, log: (line: string) => void): Promise<void> {
-  // A terminal and most service managers signal all processes at once; it is for the parent to say what that means.
+/** Serves until it is told to drain. When the parent dies, node:cluster ends this process, which kills its children then. */
+export async function runWorker(options: HttpServerOptions, url: BackendUrl, log: Log): Promise<void> {
+  // A terminal and most service managers signal all processes of a group: the parent decides what a signal means.
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => {})
-  let service: Service | undefined
+  let server: HttpServer | undefined
   let leaving = false
-  const leave = () => {
+  const drainOrder = orders(() => {
     leaving = true
-    if (service) service.leaving = true
-  }
-  const drain = drainOrder(leave)
+    if (server) server.leaving = true
+  })
   try {
-    // Not reached for: a worker that is started while the backend is away says 503, and serves when it is back.
-    service = await startService({ ...options, port: Number(process.env[WORKER_PORT]) }, await makeBackend(url), log)
+    // Not checked: a worker started while the backend is away answers 503 until it is back.
+    const backend = await lazyBackend(url)
+    server = await startHttpServer({ ...options, port: Number(process.env[WORKER_PORT]) }, backend, log)
   } catch (error) {
-    if (!(error instanceof Failure)) throw error
+    if (!(error instanceof CommandError)) throw error
     await report({ kind: 'failed', why: error.message })
     return
   }
-  service.leaving = leaving
+  server.leaving = leaving
   try {
-    await report({ kind: 'ready', nodeId: service.nodeId })
-    const { alone, timeout } = await drain
-    if (!alone) service.stopListening()
-    await service.drain({ notice: alone ? 0 : LAST_REQUESTS, timeout })
+    await report({ kind: 'ready', nodeId: server.nodeId })
+    const { alone, timeout } = await drainOrder
+    if (!alone) server.stopListening()
+    await server.drain({ notice: alone ? 0 : LAST_REQUESTS, timeout })
   } finally {
-    await service.close()
+    await server.close()
   }
 }
 
-function drainOrder(leave: () => void): Promise<Extract<WorkerOrder, { kind: 'drain' }>> {
+/** Calls `leave` at each order of the parent, and resolves with the order to drain. */
+function orders(leave: () => void): Promise<DrainOrder> {
   return new Promise((resolve) => {
     process.on('message', (order: WorkerOrder) => {
       leave()
@@ -70,7 +56,7 @@ function drainOrder(leave: () => void): Promise<Extract<WorkerOrder, { kind: 'dr
   })
 }
 
-/** Resolves when it is on its way. */
+/** Resolves when the message was handed to the channel: a process that ended sooner would lose it. */
 async function report(message: WorkerReport): Promise<void> {
   await new Promise<void>((resolve) => process.send?.(message, () => resolve()))
 }

@@ -6,7 +6,7 @@ const NEWLINE = 0x0a
  * Cuts bytes into lines and only then decodes them, so that a character split across chunks stays whole. A line is put
  * together once, however many chunks it came in.
  */
-export class Lines {
+export class LineSplitter {
   #parts: Buffer[] = []
   #size = 0
 

@@ -40,7 +40,7 @@ interface Running {
   task: unknown
 }
 
-export class Relations {
+export class RelatedRequests {
   /** The client's requests that the server has not answered. */
   readonly #running = new Map<RequestId, Running>()
   /** The server's requests that the client has not answered, and where they went. */

@@ -3,7 +3,7 @@ import { accessSync, constants, existsSync, statSync } from 'node:fs'
 import { delimiter, resolve } from 'node:path'
 
 /** Undefined if the command can be started from `cwd` with this `PATH`, else why it cannot, in words for the user. */
-export function whyNotExecutable(command: string, path: string | undefined, cwd = process.cwd()): string | undefined {
+export function startProblem(command: string, path: string | undefined, cwd = process.cwd()): string | undefined {
   // A shim such as npx.cmd is a batch file: it would take a shell, and a shell would read the arguments again.
   if (process.platform === 'win32') return isBatchFile(command, path, cwd) ? needsCmd(command) : undefined
   if (command.includes('/')) {
@@ -18,7 +18,7 @@ export function whyNotExecutable(command: string, path: string | undefined, cwd 
 }
 
 /** What a failed `spawn` says to the user. */
-export function spawnFailure(command: string, cwd: string | undefined, error: NodeJS.ErrnoException): Error {
+export function startError(command: string, cwd: string | undefined, error: NodeJS.ErrnoException): Error {
   // The system reports a missing working directory as if it were the program.
   const text =
     cwd !== undefined && !existsSync(cwd)
