@@ -1,4 +1,4 @@
-/** `mcp-roam sessions`: what an operator sees and does, while nodes may be using the same backend. */
+/** `mcp-roam sessions`: lists, shows and deletes the sessions of a backend, also while nodes are using it. */
 import { existsSync } from 'node:fs'
 import type { Writable } from 'node:stream'
 import { createSessionHandler, type SessionDirectory } from '../../handler.js'
@@ -59,12 +59,12 @@ export async function deleteSession(id: string, { backend, json }: SessionsOptio
   })
 }
 
-/** As a node like any other, so that the ones that serve are told of what is done here; but it never serves itself. */
+/** Joins the cluster as a node that serves nothing: the nodes that serve are told when a session is deleted. */
 async function withSessions(backend: string, use: (sessions: SessionDirectory) => Promise<void>): Promise<void> {
   const url = parseBackendUrl(backend)
   if (url.kind === 'memory')
     throw new CommandError(`memory: is seen by its own process alone; use ${SHARED_BACKENDS}`, 2)
-  // To open it would make it.
+  // SQLite would create the file.
   if (url.kind === 'sqlite' && !existsSync(url.file)) throw new CommandError(`no such file: ${url.file}`)
   const never = () => {
     throw new Error('nothing is served here')
@@ -104,7 +104,7 @@ function facts(session: SessionInfo): [string, string][] {
   ]
 }
 
-/** What a client says of itself need not be what it should be. */
+/** Clients may send anything as their name and version. */
 function clientName(clientInfo: SessionInfo['clientInfo']): string {
   return [clientInfo?.name, clientInfo?.version].filter((part) => typeof part === 'string').join(' ') || '-'
 }

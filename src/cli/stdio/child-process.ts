@@ -1,4 +1,4 @@
-/** A child process with pipes for stdin, stdout and stderr: how it starts, and how it ends at the latest with this process. */
+/** A child process with pipes for stdin, stdout and stderr, which never outlives this process. */
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import type { Readable, Writable } from 'node:stream'
@@ -13,10 +13,10 @@ export interface ChildProcessOptions {
   cwd: string | undefined
 }
 
-/** How long the last output of an ended child is waited for, in ms: a grandchild may keep the pipe open. */
+/** How long to wait for the last output of a child that has ended, in ms: a grandchild may hold the pipe open. */
 const LAST_OUTPUT = 500
 
-/** Killed when this process exits: not every server ends when its stdin does. */
+/** Children to kill when this process exits: not every server ends when its stdin does. */
 const running = new Set<ChildProcess>()
 
 function killRunning(): void {
@@ -71,7 +71,7 @@ export class ChildProcess {
     })
   }
 
-  /** Calls the listener with errors that Node has with the process after its start. */
+  /** Calls the listener with errors that come up after the start. */
   onerror(listener: (error: Error) => void): void {
     this.child.on('error', listener)
   }

@@ -33,7 +33,7 @@ const MAX_LINE = 256 * 1024 * 1024
 const MAX_LOG_LINE = 64 * 1024
 /** Bytes that a child may leave unread in its stdin before it counts as stuck. */
 const MAX_UNREAD = 64 * 1024 * 1024
-/** Messages on their way to the client from which on the child's stdout is not read further. */
+/** When this many messages are on their way to the client, the child's stdout is not read until some have left. */
 const MAX_UNSENT = 256
 /** How long a child whose pipe is broken may take to end by itself, in ms. */
 const BROKEN_PIPE_PATIENCE = 500
@@ -105,7 +105,7 @@ class ChildServer implements StdioServer {
     void this.close()
   }
 
-  /** A broken pipe mostly means that the child is ending. One that goes on could never answer again. */
+  /** A broken pipe mostly means that the child is ending. If it is not, it is ended: it could never answer again. */
   async #brokenPipe(child: ChildProcess, what: string): Promise<void> {
     if (!(await child.endsWithin(BROKEN_PIPE_PATIENCE))) this.#fail(what)
   }
