@@ -107,7 +107,7 @@ const DAY = 24 * 60 * MINUTE
 const MIB = 1024 * 1024
 
 /** Values of options that are not given. Times in ms, sizes in bytes. */
-export const DEFAULTS = {
+const DEFAULTS = {
   responseMode: 'auto' as ResponseMode,
   upgradeAfter: 100,
   keepAlive: 15_000,

@@ -6,8 +6,8 @@ import { Refusal } from '../wire/refusal.js'
 export interface GuardOptions {
   /**
    * Origins of web pages that may send requests, e.g. `https://app.example.com`, or host names, for any scheme and port.
-   * Others are answered 403. Requests without an `Origin` header do not come from web pages, and always pass; an empty list
-   * refuses all web pages. Default: not checked.
+   * Others are answered 403. Requests without an `Origin` header, as programs other than browsers send them, always pass. An
+   * empty list refuses all web pages. Default: not checked.
    *
    * @example
    * allowedOrigins: ['https://app.example.com', 'localhost']
@@ -25,6 +25,11 @@ export interface GuardOptions {
 
 /** Names of a server that listens on a loopback address, for both options. */
 export const LOOPBACK_NAMES: readonly string[] = ['localhost', '127.0.0.1', '[::1]']
+
+/** Whether only this machine reaches a server that listens on this address. */
+export function isLoopback(address: string): boolean {
+  return address === 'localhost' || address === '::1' || /^127(\.\d{1,3}){3}$/.test(address)
+}
 
 /** A check of a request that throws a {@link Refusal}; undefined: there is nothing to check. */
 export function guard(options: GuardOptions): ((request: HttpRequest) => void) | undefined {

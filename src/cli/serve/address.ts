@@ -1,12 +1,7 @@
-/** The address that `serve` listens on: who can reach it, how a URL writes it, and why it cannot be listened on. */
+/** The address that `serve` listens on: how a URL writes it, which port is free, and why it cannot be listened on. */
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:net'
 import { CommandError } from '../command-error.js'
-
-/** Whether only this machine can reach it. */
-export function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
-}
 
 /** The host as a URL has it: an IPv6 address in brackets. */
 export function urlHost(host: string): string {

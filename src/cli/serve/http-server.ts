@@ -2,11 +2,11 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Backend } from '../../backend/backend.js'
 import { createSessionHandler, type DrainOptions } from '../../handler.js'
-import { LOOPBACK_NAMES } from '../../http/guard.js'
+import { isLoopback, LOOPBACK_NAMES } from '../../http/guard.js'
 import type { SessionHandlerOptions } from '../../options.js'
 import type { ServerFactory } from '../../session/session.js'
 import { stdioServer } from '../stdio/stdio-server.js'
-import { isLoopback, listen, portOf, urlHost } from './address.js'
+import { listen, portOf, urlHost } from './address.js'
 
 /**
  * How long an idle connection is kept, in ms. Longer than proxies keep theirs (mostly 60 s), so that the proxy closes it:
