@@ -5,9 +5,7 @@ import { bounded } from './backend/bounded.js'
 import { type Cursor, formatEventId, parseEventId, sessionTag } from './stream/event-id.js'
 import type { JSONRPCMessage } from './wire/jsonrpc.js'
 
-/**
- * What the transports of both SDK lines take as `eventStore`. All methods reject if the backend is away.
- */
+/** What the transports of both SDK lines take as `eventStore`. All methods reject if the backend is away. */
 export interface EventStore {
   /** Keeps a message; resolves with its event id. Rejects if the session was deleted. */
   storeEvent(streamId: string, message: JSONRPCMessage): Promise<string>
@@ -46,14 +44,14 @@ const TIMEOUT = 5000
  * @example
  * const backend = sqlite({ file: 'events.db' })
  *
- * // @modelcontextprotocol/sdk (v1)
+ * // @modelcontextprotocol/sdk (line 1)
  * const sessionId = randomUUID()
  * const transport = new StreamableHTTPServerTransport({
  *   sessionIdGenerator: () => sessionId,
  *   eventStore: toEventStore(backend, sessionId),
  * })
  *
- * // @modelcontextprotocol/server and /node (v2)
+ * // @modelcontextprotocol/server and /node (line 2)
  * const sessionId = randomUUID()
  * const transport = new NodeStreamableHTTPServerTransport({
  *   sessionIdGenerator: () => sessionId,

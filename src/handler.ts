@@ -35,7 +35,7 @@ export interface Notifier {
   promptsChanged(): Promise<void>
   /** `notifications/resources/list_changed` to every session (2025-11-25, server/resources, "List Changed Notification"). */
   resourcesChanged(): Promise<void>
-  /** `notifications/resources/updated` to the sessions subscribed to the URI (2025-11-25, server/resources, "Subscriptions"). */
+  /** `notifications/resources/updated` to sessions subscribed to the URI (2025-11-25, server/resources, "Subscriptions"). */
   resourceUpdated(uri: string): Promise<void>
   /**
    * Any notification, to one session, whether a client is connected or not: it waits on the standalone stream. It is sent
@@ -118,7 +118,8 @@ export interface SessionHandler {
    *
    * 1. `status().ready` becomes false, and everything is served for `notice` ms more: the time that load balancers take to
    *    learn of it.
-   * 2. New requests are answered 503. Running calls get `timeout` ms to finish.
+   * 2. New requests, new sessions and GETs are answered 503. Running calls get `timeout` ms to finish; what they wait for
+   *    (responses, notifications) and DELETE still get through.
    * 3. Calls that still run are handed over to the nodes that their clients turn to.
    * 4. The node leaves the cluster and closes all streams, telling clients to come back after `retryInterval`.
    *

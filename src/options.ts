@@ -48,10 +48,10 @@ export interface WireOptions extends GuardOptions {
    */
   principal?(authInfo: AuthInfo | undefined, request: Request): string | undefined | Promise<string | undefined>
   /**
-   * Whether a request is run again whose node died before it had answered, by the node that its client turns to. If not,
+   * Whether a request may run again if its node died before it was answered: on the node that its client turns to. If not,
    * the client gets an error with `reason: 'outcome-unknown'` in its `data`. `safe` is what holds without this option: true
-   * for requests that only read, and for calls of tools annotated `readOnlyHint` or `idempotentHint` (2025-11-25,
-   * schema, "ToolAnnotations"). If it throws, the request is not run again.
+   * for requests that only read, and for calls of tools annotated `readOnlyHint` or `idempotentHint` (2025-11-25, schema,
+   * "ToolAnnotations"). If it throws, the request does not run again.
    *
    * @example
    * mayRepeat: (request, safe) => safe || request.params?.name === 'search'

@@ -28,8 +28,8 @@ export interface SessionTransportOptions extends SessionOptions, WireOptions {
 }
 
 /**
- * Stands where the SDK's `StreamableHTTPServerTransport` (v1), `NodeStreamableHTTPServerTransport` or
- * `WebStandardStreamableHTTPServerTransport` (v2) stood: one session, connected to one server. What it adds is that the
+ * Stands where the SDK's `StreamableHTTPServerTransport` (line 1), `NodeStreamableHTTPServerTransport` or
+ * `WebStandardStreamableHTTPServerTransport` (line 2) stood: one session, connected to one server. What it adds is that the
  * session is kept in the backend, and that a new transport can go on with it.
  *
  * @example
@@ -50,7 +50,7 @@ export class SessionTransport implements Transport {
   #sessionId: string | undefined
   /** Whether there is a session, or an `initialize` that is to make one. */
   #claimed: boolean
-  /** The other end: what this node's sessions see of the server that is connected here. */
+  /** What the session sees of the server that is connected here; undefined: no session has been begun or restored yet. */
   #instance: Instance | undefined
   #started = false
   #closed = false

@@ -14,7 +14,7 @@ export const SESSION_PROTOCOL_VERSIONS: readonly string[] = [
 /** The only protocol version with JSON-RPC batches (2025-03-26, basic, "Batching"; 2025-06-18, changelog). */
 export const BATCH_PROTOCOL_VERSION = '2025-03-26'
 
-/** The first protocol version whose clients can read an event without data (basic/transports, "Sending Messages to the Server"). */
+/** The first version whose clients can read an event without data (basic/transports, "Sending Messages to the Server"). */
 export const PRIMING_PROTOCOL_VERSION = '2025-11-25'
 
 /** What the SDKs' clients send; compared first, because parsing takes longer. */

@@ -17,8 +17,8 @@ export function messageEvent(id: string, data: string): string {
 }
 
 /**
- * An event without a message, which tells the client an id to come back with (2025-11-25, basic/transports, "Sending Messages to
- * the Server").
+ * An event without a message, which tells the client an id to come back with (2025-11-25, basic/transports, "Sending
+ * Messages to the Server").
  *
  * @param retry In ms.
  */

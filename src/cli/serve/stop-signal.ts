@@ -1,6 +1,6 @@
 /** SIGTERM and SIGINT of `serve`. */
 
-/** Resolves with the first of them. The second one ends the process at once, with the exit code of a shell: 128 and its number. */
+/** Resolves with the first of them. The second one ends the process at once, with the exit code that shells expect. */
 export function stopSignal(): Promise<'SIGTERM' | 'SIGINT'> {
   return new Promise((resolve) => {
     let count = 0
