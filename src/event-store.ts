@@ -1,50 +1,57 @@
-/** A bridge for users of the SDKs' own transports who want resumable streams, and nothing else of this library. */
+/** An event store for the SDKs' own transports: for programs that want resumable streams and nothing else of this library. */
 import { randomUUID } from 'node:crypto'
 import type { Backend, EventLog } from './backend/backend.js'
 import { bounded } from './backend/bounded.js'
 import { type Cursor, formatEventId, parseEventId, sessionTag } from './stream/event-id.js'
 import type { JSONRPCMessage } from './wire/jsonrpc.js'
 
-/** What the transports of both SDK lines take as `eventStore`. */
+/** What the transports of both SDK lines take as `eventStore`. All methods reject if the backend is away. */
 export interface EventStore {
-  /** Keeps a message; resolves with its event id. Rejects if the backend is away. */
+  /** Keeps a message; resolves with its event id. Rejects if the session was deleted. */
   storeEvent(streamId: string, message: JSONRPCMessage): Promise<string>
-  /** Undefined: not an id of this session, or what followed it is not kept any more. The transports answer 400 then. */
+  /**
+   * The stream of an event. Undefined: the id is not of this session, or what followed it is not kept any more; the transports
+   * answer 400 then.
+   */
   getStreamIdForEventId(eventId: string): Promise<string | undefined>
-  /** Sends what follows the event in its stream. */
+  /**
+   * Sends what follows the event in its stream (2025-11-25, basic/transports, "Resumability and Redelivery"). Resolves with the
+   * stream. Rejects where `getStreamIdForEventId` would say undefined, and with what `send` rejects with.
+   */
   replayEventsAfter(
     lastEventId: string,
     options: { send: (eventId: string, message: JSONRPCMessage) => Promise<void> },
   ): Promise<string>
 }
 
-/** The stream that GET opens: in both SDK lines, for every session. */
+/** What both SDK lines call the standalone stream of every session. */
 const SDK_STANDALONE = '_GET_stream'
-/** Streams known to be in the log already; one that was forgotten is opened once more, which changes nothing. */
+/** Streams that are remembered to be open in the log. To open one again that was forgotten changes nothing. */
 const MAX_KNOWN = 256
+/** Events that are read from the log at a time. */
 const PAGE = 256
 /** Longest wait for one answer of the backend, in ms. */
 const TIMEOUT = 5000
 
 /**
- * Where one session of the SDKs' own Streamable HTTP transport keeps its events, so that clients can resume its streams: on
- * this process, or on another one that serves the same session with the same backend. Nothing of another session is to be
- * had from it, though the SDKs call the standalone stream of every session the same. The session id must be known first.
- * Events go with the backend's retention.
+ * Keeps the events of one session of the SDKs' own Streamable HTTP transport, so that clients can resume its streams: on this
+ * process, or on another one that serves the same session with the same backend. It never gives out events of another
+ * session. Events expire as the backend's retention says.
  *
- * @param backend One of this library's, or your own; without an event log of its own, events are kept in memory.
- * @param sessionId What `sessionIdGenerator` returns; never the same for two sessions.
+ * @param backend One of this library's, or your own; without an event log of its own, events are kept in memory. It is yours
+ *   to close.
+ * @param sessionId What `sessionIdGenerator` will return; never the same for two sessions.
  * @example
  * const backend = sqlite({ file: 'events.db' })
  *
- * // @modelcontextprotocol/sdk (v1)
+ * // @modelcontextprotocol/sdk (line 1)
  * const sessionId = randomUUID()
  * const transport = new StreamableHTTPServerTransport({
  *   sessionIdGenerator: () => sessionId,
  *   eventStore: toEventStore(backend, sessionId),
  * })
  *
- * // @modelcontextprotocol/server and /node (v2)
+ * // @modelcontextprotocol/server and /node (line 2)
  * const sessionId = randomUUID()
  * const transport = new NodeStreamableHTTPServerTransport({
  *   sessionIdGenerator: () => sessionId,
@@ -58,7 +65,7 @@ export function toEventStore(backend: Backend, sessionId: string): EventStore {
   const storing = new Map<string, Promise<unknown>>()
 
   async function open(stream: string): Promise<void> {
-    // positions begin at the clock, so that a stream that was lost and begins again gives out none twice
+    // Positions begin at the time of day: a stream that expired and begins again must not give out the same ones.
     const init = { head: '{}', base: Date.now() }
     if (!(await log.open(sessionId, stream, init))) throw new Error('the session was deleted')
     known.add(stream)
@@ -73,7 +80,7 @@ export function toEventStore(backend: Backend, sessionId: string): EventStore {
     if (!known.has(stream)) await open(stream)
     let position = await log.append(sessionId, stream, batch)
     if (position === undefined) {
-      // it has expired since
+      // The stream has expired since.
       await open(stream)
       position = await log.append(sessionId, stream, batch)
     }
@@ -81,18 +88,18 @@ export function toEventStore(backend: Backend, sessionId: string): EventStore {
     return formatEventId(tag, stream, position)
   }
 
-  /** Where to go on; undefined: what followed may be lost. */
+  /** Where a client that has this event goes on; undefined: what followed may be lost. */
   async function find(eventId: string): Promise<Cursor | undefined> {
     const cursor = parseEventId(tag, eventId)
     const info = cursor && (await log.read(sessionId, cursor.stream, cursor.position, 1))
     if (!info || cursor.position > info.last) return undefined
-    // a standalone stream goes on from the oldest event kept
+    // The standalone stream goes on from the oldest event that is kept.
     return cursor.position >= info.first - 1 || cursor.stream === SDK_STANDALONE ? cursor : undefined
   }
 
   return {
     async storeEvent(streamId, message) {
-      // The transport writes each event when its id is there: ids must come in the order of the log.
+      // The transport writes an event as soon as it has its id. One after the other, so that they are written in order.
       const before = storing.get(streamId)
       const stored = (before ?? Promise.resolve()).catch(() => {}).then(() => store(streamId, message))
       storing.set(streamId, stored)
@@ -115,7 +122,7 @@ export function toEventStore(backend: Backend, sessionId: string): EventStore {
         const slice = await log.read(sessionId, stream, position, PAGE)
         for (const event of slice?.events ?? []) {
           position = event.position
-          // an event without a message only gives out an id
+          // The transports store an event without a message to tell the client an id.
           if (event.data !== '{}') await send(formatEventId(tag, stream, position), JSON.parse(event.data))
         }
         if (!slice || slice.events.length === 0 || position >= slice.last) return stream
@@ -126,7 +133,7 @@ export function toEventStore(backend: Backend, sessionId: string): EventStore {
 
 const logs = new WeakMap<Backend, EventLog>()
 
-/** One a backend, because what it lacks is kept there. */
+/** One for each backend: if the backend has no event log, its events are kept in this one. */
 function logOf(backend: Backend): EventLog {
   const log = logs.get(backend) ?? bounded(backend, TIMEOUT, () => {}).events
   logs.set(backend, log)

@@ -1,5 +1,4 @@
 /** `createSessionHandler`: an MCP endpoint whose sessions outlive the process. */
-
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
 import { assemble } from './assemble.js'
@@ -11,28 +10,36 @@ import type { ServerFactory, SessionInfo } from './session/session.js'
 import { infoOf } from './session/view.js'
 import type { AuthInfo } from './wire/sdk.js'
 
+/** What the host program knows of a web `Request` besides the request itself. */
 export interface FetchOptions {
-  /** What the host program verified of the request's token. */
+  /** The verified auth of the request. Default: none, the request is anonymous. */
   authInfo?: AuthInfo
-  /** The body, if it was parsed already. */
+  /** The body, if it was parsed already: the JSON value. Default: it is read from the request. */
   parsedBody?: unknown
 }
 
 /**
- * Tells clients what changed: each session that is live on some node, or has a stream open there, once, on its standalone
- * stream. Resolves when all nodes have been told, or have not answered for 2 s; rejects if the backend is away.
+ * Sends notifications to clients, from outside of their sessions' handlers.
+ *
+ * All but `session` reach each initialized session that is live on some node, or has a stream open there: once, on its
+ * standalone stream. They resolve when all nodes have been told, or have not answered for 2 s, and reject if the backend is
+ * away.
+ *
+ * @example
+ * await handler.notify.resourceUpdated('file:///notes.txt')
  */
 export interface Notifier {
-  /** `notifications/tools/list_changed` to every session. */
+  /** `notifications/tools/list_changed` to every session (2025-11-25, server/tools, "List Changed Notification"). */
   toolsChanged(): Promise<void>
-  /** `notifications/prompts/list_changed` to every session. */
+  /** `notifications/prompts/list_changed` to every session (2025-11-25, server/prompts, "List Changed Notification"). */
   promptsChanged(): Promise<void>
-  /** `notifications/resources/list_changed` to every session. */
+  /** `notifications/resources/list_changed` to every session (2025-11-25, server/resources, "List Changed Notification"). */
   resourcesChanged(): Promise<void>
-  /** `notifications/resources/updated` to the sessions subscribed to the URI. */
+  /** `notifications/resources/updated` to sessions subscribed to the URI (2025-11-25, server/resources, "Subscriptions"). */
   resourceUpdated(uri: string): Promise<void>
   /**
-   * Any notification, to one session. False: there is no such session.
+   * Any notification, to one session, whether a client is connected or not: it waits on the standalone stream. It is sent
+   * whatever log level the client has set. False: there is no such session. Rejects if the backend is away.
    *
    * @example
    * await handler.notify.session(id, { method: 'notifications/message', params: { level: 'info', data: 'Ready' } })
@@ -40,53 +47,93 @@ export interface Notifier {
   session(id: string, notification: { method: string; params?: Record<string, unknown> }): Promise<boolean>
 }
 
+/** How a node is doing. */
 export interface NodeStatus {
+  /** This node's id; new at every start. */
   nodeId: string
-  /** Whether to send requests here. */
+  /** Whether requests should be sent to this node: it is not draining or closed, and its backend answers. */
   ready: boolean
+  /** Whether the backend answered within `backendTimeout`. */
   backend: 'available' | 'unavailable'
-  /** Sessions live in this node's memory. */
+  /** Number of sessions live in this node's memory. */
   liveSessions: number
-  /** SSE connections open on this node. */
+  /** Number of SSE connections open on this node. */
   openStreams: number
 }
 
+/** How long the steps of {@link SessionHandler.drain} may take. */
 export interface DrainOptions {
+  /** How long everything is still served after `status().ready` has become false, in ms. Default 0. */
   notice?: number
+  /** How long running calls may then take to finish, in ms. Default 10,000. */
   timeout?: number
 }
 
+/** The sessions of the backend, on whichever node they are live. All methods reject if the backend is away. */
 export interface SessionDirectory {
-  /** All sessions of the store. One that comes or goes meanwhile may be missed or seen. */
+  /**
+   * All sessions of the store, in no particular order. One that is created or deleted meanwhile may be missed or seen.
+   *
+   * @example
+   * for await (const session of handler.sessions.list()) console.log(session.id, session.clientInfo?.name)
+   */
   list(): AsyncIterable<SessionInfo>
-  /** Undefined: unknown, expired or deleted. */
+  /** One session; undefined: unknown, expired or deleted. */
   get(id: string): Promise<SessionInfo | undefined>
-  /** Ends a session as its client's DELETE does; false if there was none. */
+  /**
+   * Ends a session on all nodes, as its client's DELETE does (2025-11-25, basic/transports, "Session Management"). False:
+   * there was none. Rejects with what `onSessionClosed` throws, the session being over all the same.
+   */
   delete(id: string): Promise<boolean>
 }
 
+/** What {@link createSessionHandler} returns: one node. */
 export interface SessionHandler {
   /** This node's id; new at every start. */
   readonly nodeId: string
-  /** Answers a web `Request`: Hono, Bun, Deno. */
+  /**
+   * Answers a web `Request`: Hono, Bun, Deno. Resolves when the status is known; the body may be a stream. Never rejects.
+   *
+   * @example
+   * app.all('/mcp', (context) => handler.fetch(context.req.raw))
+   */
   fetch(request: Request, options?: FetchOptions): Promise<Response>
   /**
    * Answers a request of node:http, Express or Fastify. Reads verified auth from `req.auth`, as the SDKs do, and the body
-   * from `parsedBody`, else from `req.body` if a body parser left one there.
+   * from `parsedBody`, else from `req.body` if a body parser left one there. Resolves when the request was taken on or
+   * refused; the response may end later. Never rejects.
+   *
+   * @example
+   * app.all('/mcp', handler.node) // Express
    */
   node(req: IncomingMessage & { auth?: AuthInfo | undefined }, res: ServerResponse, parsedBody?: unknown): Promise<void>
+  /** Sends notifications to clients of the whole cluster. */
   readonly notify: Notifier
+  /** The sessions of the backend. */
   readonly sessions: SessionDirectory
-  /** How this node does, for health checks. Never rejects. */
+  /** How this node is doing, for readiness checks. Asks the backend, for at most `backendTimeout`. Never rejects. */
   status(): Promise<NodeStatus>
   /**
-   * Hands this node's work over, before it ends: says so in `status().ready`, and serves everything for `notice` ms more
-   * (default 0; what a load balancer takes to learn of it); then answers new requests 503, gives running calls `timeout` ms
-   * (default 10,000) to finish, leaves the others to the nodes that their clients turn to, and closes all streams, telling
-   * clients to come back.
+   * Hands this node's work over to the others, before it ends. Call `close` after it.
+   *
+   * 1. `status().ready` becomes false, and everything is served for `notice` ms more: the time that load balancers take to
+   *    learn of it.
+   * 2. New requests, new sessions and GETs are answered 503. Running calls get `timeout` ms to finish; what they wait for
+   *    (responses, notifications) and DELETE still get through.
+   * 3. Calls that still run are handed over to the nodes that their clients turn to.
+   * 4. The node leaves the cluster and closes all streams, telling clients to come back after `retryInterval`.
+   *
+   * @example
+   * process.once('SIGTERM', async () => {
+   *   await handler.drain({ notice: 5_000 })
+   *   await handler.close()
+   * })
    */
   drain(options?: DrainOptions): Promise<void>
-  /** Drops all live sessions, which go on in the backend, and closes the backend. */
+  /**
+   * Drops all live sessions, which go on in the backend, and closes the backend; a client that was handed in to it stays
+   * open. Calls that still run end with an error: their outcome is unknown.
+   */
   close(): Promise<void>
 }
 
@@ -94,7 +141,8 @@ export interface SessionHandler {
  * An MCP endpoint over Streamable HTTP whose sessions survive restarts and can be served by any node.
  *
  * @param factory Builds the server instance of one session: for each new session, and again for each restore.
- * @throws TypeError for an option that cannot be right; the message says what to write instead.
+ * @param options Where sessions live, and how they behave; by default they live in memory.
+ * @throws TypeError for an option whose value cannot be right; the message says what it must be.
  * @example
  * const handler = createSessionHandler(() => buildServer(), { backend: sqlite({ file: 'sessions.db' }) })
  * http.createServer(handler.node).listen(3000)
@@ -118,9 +166,9 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
     },
 
     async node(req: NodeRequest, res, parsedBody) {
-      // A connection that stays open would keep coming back here.
+      // A client that keeps its connection would keep sending requests to this node.
       if (leaving) res.setHeader('connection', 'close')
-      // Used as middleware, the third argument is Express's `next`.
+      // As Express middleware it gets `next` as its third argument.
       const body = parsedBody === undefined || typeof parsedBody === 'function' ? req.body : parsedBody
       await endpoint.serve(new NodeHttpRequest(req, body), new NodeHttpReply(res))
     },
@@ -169,7 +217,7 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
       await sessions.quiet(timeout)
       await sessions.handOver()
       await streams.writers.flushed()
-      // First, so that no client comes back to find this node still counted among the living.
+      // Before the streams end: a client comes back at once, and the node it finds must know that this one is gone.
       await cluster.close()
       streams.close()
     },

@@ -9,41 +9,58 @@ import type { AuthInfo } from './wire/sdk.js'
 /** How sessions behave on the wire. */
 export interface WireOptions extends GuardOptions {
   /**
-   * `auto` (default): JSON if the answer is the first thing the handler produces and comes within `upgradeAfter`, else an
-   * SSE stream. `sse`: always a stream. `json`: never; what a handler sends besides its answer takes the standalone stream.
+   * How requests are answered (2025-11-25, basic/transports, "Sending Messages to the Server").
+   *
+   * - `auto` (default): as JSON, if the answer is the first thing the handler produces and comes within `upgradeAfter`, else
+   *   as an SSE stream.
+   * - `sse`: always as a stream.
+   * - `json`: always as JSON. What a handler sends besides its answer goes to the standalone stream.
    */
   responseMode?: ResponseMode
   /**
-   * How long `auto` waits for an answer before it opens a stream, in ms. Default 100: a stream costs some 0.3 ms of work,
-   * which is little beside a call that takes longer than that, and what a node takes with it when it dies is no more than this.
+   * How long `auto` waits for an answer before it opens a stream, in ms. Default 100. A longer wait saves the stream, about
+   * 0.3 ms of work; but a call without a stream is lost if its node dies.
    */
   upgradeAfter?: number
   /** Interval of SSE comments that keep proxies from closing quiet streams, in ms. Default 15,000; 0: none. */
   keepAlive?: number
-  /** What clients are told to wait before they reconnect (SSE `retry:`), in ms. Default 1,000. */
+  /**
+   * How long clients are told to wait before they reconnect, in ms: the SSE field `retry` (2025-11-25, basic/transports,
+   * "Sending Messages to the Server"). Default 1,000.
+   */
   retryInterval?: number
   /**
-   * Bytes that are written ahead to a slow reader; the rest waits in the log. A reader that takes nothing of them for 2 s is
-   * disconnected, and resumes from the log. Default 1 MiB.
+   * Bytes that are written ahead to a slow reader; the rest waits in the event log. A reader that takes nothing of them for
+   * 2 s is disconnected, and can resume from the log. Default 1 MiB.
    */
   maxBuffered?: number
-  /** Bytes of a POST body. Default 4 MiB. Not applied to a body that the host program parsed. */
+  /**
+   * Bytes of a POST body; a longer one is answered 413. Default 4 MiB. Not applied to a body that the host program has parsed.
+   */
   maxBodySize?: number
   /**
-   * Whom a request's session belongs to; compared on each request, kept as a hash. Undefined: anonymous.
+   * Whom a request comes from. A session belongs to the principal that initialized it, kept as a salted hash; requests of
+   * any other are answered 404. Undefined: anonymous. Called for each request; if it throws, the answer is 500.
    * Default: client id and subject (`extra.sub`) of the verified `authInfo`.
+   *
+   * @example
+   * principal: (authInfo) => authInfo && `${authInfo.extra?.tenant}/${authInfo.extra?.sub}`
    */
   principal?(authInfo: AuthInfo | undefined, request: Request): string | undefined | Promise<string | undefined>
   /**
-   * Whether a request whose node died before it had answered is run again by the node that its client turns to; else the
-   * client is told that the outcome is unknown. `safe` is the default's decision: true for reads, and for calls of tools
-   * annotated `readOnlyHint` or `idempotentHint`.
+   * Whether a request may run again if its node died before it was answered: on the node that its client turns to. If not,
+   * the client gets an error with `reason: 'outcome-unknown'` in its `data`. `safe` is what holds without this option: true
+   * for requests that only read, and for calls of tools annotated `readOnlyHint` or `idempotentHint` (2025-11-25, schema,
+   * "ToolAnnotations"). If it throws, the request does not run again.
    *
    * @example
    * mayRepeat: (request, safe) => safe || request.params?.name === 'search'
    */
   mayRepeat?(request: { method: string; params?: Record<string, unknown> | undefined }, safe: boolean): boolean
-  /** Told of errors that no request can be answered with. Default: ignored. */
+  /**
+   * Called with errors that no request can be answered with, and with the causes of those answered 500 or 503, which clients
+   * are not told. Default: ignored.
+   */
   onerror?(error: Error): void
 }
 
@@ -52,25 +69,36 @@ export interface SessionOptions {
   /**
    * Where sessions live. Default: `memory()`, which survives nothing. A backend made with only a session store restores
    * sessions anywhere, and keeps streams and routing on their node.
+   *
+   * @example
+   * backend: sqlite({ file: 'sessions.db' })
    */
   backend?: Backend
-  /** Makes session ids: visible ASCII, unguessable, never the same twice. Default: `crypto.randomUUID`. */
+  /**
+   * Makes the id of a new session: up to 256 characters of visible ASCII, unguessable, never the same twice (2025-11-25,
+   * basic/transports, "Session Management"). Default: `crypto.randomUUID`. `initialize` is answered 500 for an id of other
+   * characters, and 503 for one that was used before.
+   */
   sessionIdGenerator?(): string
-  /** A session nobody uses is forgotten after this, in ms. Default 7 days. */
+  /** A session without requests and open streams is forgotten after this, in ms; then 404. Default 7 days. */
   idleTtl?: number
-  /** A session is forgotten this long after its `initialize`, used or not, in ms. Default: never. */
+  /** A session is forgotten this long after its `initialize`, used or not, in ms; then 404. Default: never. */
   maxAge?: number
   /** Longest wait for one answer of the backend, in ms; then 503. Default 5,000. */
   backendTimeout?: number
 }
 
+/** Options of `createSessionHandler`; none is required. */
 export interface SessionHandlerOptions extends SessionOptions, WireOptions, SessionHooks {
   /**
-   * A live session without request in flight or open stream is dropped from memory after this, in ms; the next request
-   * restores it. Default 5 minutes.
+   * A live session without running requests and open streams is dropped from memory after this, in ms; the next request
+   * restores it. Default 5 minutes. 0: at once; `Infinity`: never.
    */
   liveIdle?: number
-  /** Live sessions kept in memory; over it the least recently used idle ones are dropped. Default 10,000. */
+  /**
+   * Live sessions kept in memory. Over it the least recently used idle ones are dropped; sessions in use stay, even if there
+   * are more of them. Default 10,000.
+   */
   maxLiveSessions?: number
 }
 
@@ -78,8 +106,8 @@ const MINUTE = 60_000
 const DAY = 24 * 60 * MINUTE
 const MIB = 1024 * 1024
 
-/** What holds where an option is not given. Times in ms, sizes in bytes. */
-export const DEFAULTS = {
+/** Values of options that are not given. Times in ms, sizes in bytes. */
+const DEFAULTS = {
   responseMode: 'auto' as ResponseMode,
   upgradeAfter: 100,
   keepAlive: 15_000,
@@ -106,19 +134,19 @@ const LEAST: Partial<Record<keyof SessionHandlerOptions, number>> = {
   maxBodySize: 1,
 }
 
-/** Options with nothing left open. */
+/** The options with their defaults filled in. */
 export interface ResolvedOptions extends Readonly<typeof DEFAULTS>, GuardOptions {
   readonly backend: Backend | undefined
   readonly maxAge: number | undefined
   readonly sessionIdGenerator: () => string
   readonly principal: WireOptions['principal']
   readonly mayRepeat: WireOptions['mayRepeat']
-  /** The options as they were given: hooks may be methods that use `this`. */
+  /** The options object itself: its hooks may be methods that use `this`. */
   readonly hooks: SessionHooks
   readonly onerror: (error: Error) => void
 }
 
-/** @throws TypeError for an option that cannot be right; the message says what to write instead. */
+/** @throws TypeError for an option whose value cannot be right; the message says what it must be. */
 export function resolveOptions(options: SessionHandlerOptions): ResolvedOptions {
   checkNumbers(options)
   checkChoices(options)

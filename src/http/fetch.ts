@@ -1,5 +1,4 @@
-/** Web `Request` in, web `Response` out: Hono, Bun, Deno, workers. */
-
+/** Adapter for web `Request` and `Response`: Hono, Bun, Deno, workers. */
 import type { HttpReply, HttpRequest, ReplyHeaders, RequestInfo, Sink } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
 import type { AuthInfo } from '../wire/sdk.js'
@@ -17,7 +16,7 @@ export class FetchHttpRequest implements HttpRequest {
 
   header(name: string): string | undefined {
     const value = this.request.headers.get(name)
-    // where HTTP/2 has `:authority`, the runtime put it into the URL
+    // HTTP/2 has `:authority` in place of `host`; the runtime puts it into the URL.
     return value ?? (name === 'host' ? new URL(this.request.url).host : undefined)
   }
 
@@ -44,8 +43,8 @@ export class FetchHttpRequest implements HttpRequest {
   }
 }
 
-/** `response` resolves as soon as the status is known; a stream's body follows. */
 export class FetchHttpReply implements HttpReply {
+  /** Resolves as soon as the status is known; the body may be a stream. */
   readonly response: Promise<Response>
   #respond!: (response: Response) => void
   #listeners: (() => void)[] = []
@@ -99,7 +98,7 @@ class FetchSink implements Sink {
         start: (controller) => {
           this.#controller = controller
         },
-        // with nothing to be kept ahead, a pull means that all was read
+        // The queue's limit is 0, so more is asked for only when everything was read.
         pull: () => this.#drained?.(),
         cancel: () => this.#close(),
       },

@@ -1,9 +1,9 @@
 /**
- * A web `Request` that is only built when something looks at it. Handlers of the v2 SDK line are handed one with each
- * message, hardly any reads it, and building it costs more than the rest of a short call.
+ * A web `Request` that is built when one of its properties is first read. Line 2 of the SDK hands one to handlers with each
+ * message; hardly any reads it, and building it costs more than the rest of a short call.
  */
 export function lazyRequest(make: () => Request): Request {
-  // its accessors are those of Request, taken from Request.prototype below
+  // TypeScript does not see the properties of Request, which the static block below defines.
   return new LazyRequest(make) as unknown as Request
 }
 

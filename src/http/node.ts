@@ -1,4 +1,4 @@
-/** node:http, and what is built on it (Express, Fastify): straight to its request and response. */
+/** Adapter for node:http, and what is built on it (Express, Fastify). */
 import { isUtf8 } from 'node:buffer'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { HttpReply, HttpRequest, ReplyHeaders, RequestInfo, Sink } from '../wire/message.js'
@@ -6,7 +6,7 @@ import { Refusal } from '../wire/refusal.js'
 import type { AuthInfo } from '../wire/sdk.js'
 import { lazyRequest } from './lazy-request.js'
 
-/** A request with what middleware in front left on it: the SDK's bearer auth sets `auth`, body parsers set `body`. */
+/** A request with what middleware may have left on it: `auth` by the SDK's bearer auth, `body` by body parsers. */
 export type NodeRequest = IncomingMessage & { auth?: AuthInfo | undefined; body?: unknown; originalUrl?: string }
 
 const BYTE_ORDER_MARK = /^\uFEFF/
@@ -26,6 +26,7 @@ export class NodeHttpRequest implements HttpRequest {
   }
 
   header(name: string): string | undefined {
+    // HTTP/2 has `:authority` in place of `host`.
     const value = this.req.headers[name] ?? (name === 'host' ? this.req.headers[':authority'] : undefined)
     return Array.isArray(value) ? value.join(', ') : value
   }
@@ -40,6 +41,7 @@ export class NodeHttpRequest implements HttpRequest {
       const headers = new Headers()
       for (let i = 0; i < req.rawHeaders.length; i += 2) {
         const name = req.rawHeaders[i] ?? ''
+        // Those of HTTP/2 that begin with a colon are no headers of the request.
         if (!name.startsWith(':')) headers.append(name, req.rawHeaders[i + 1] ?? '')
       }
       return new Request(urlOf(req), { method: this.method, headers })
@@ -59,6 +61,7 @@ export class NodeHttpRequest implements HttpRequest {
       req.on('data', (chunk: Buffer) => {
         size += chunk.length
         if (size > limit) {
+          // The rest is read and thrown away: a client that is still sending would not read the answer.
           req.removeAllListeners('data').resume()
           return reject(new Refusal('tooLarge'))
         }
@@ -74,7 +77,7 @@ export class NodeHttpRequest implements HttpRequest {
           reject(new Refusal('notJson'))
         }
       })
-      // `close` comes after each request; an error with its stack is not made for nothing
+      // `close` follows `end`, too: then there is no need for the costly stack trace of an error.
       const cutOff = () => {
         if (!req.readableEnded) reject(new Refusal('notJson'))
       }
@@ -96,10 +99,11 @@ class NodeRequestInfo implements RequestInfo {
   }
 }
 
-/** Express keeps the whole path of a mounted route in `originalUrl`. */
+/** Express cuts the path of a mounted router off `url`, and keeps the whole in `originalUrl`. */
 function urlOf(req: NodeRequest): string {
   const origin = `${'encrypted' in req.socket ? 'https' : 'http'}://`
   const target = req.originalUrl ?? req.url ?? '/'
+  // It may also be a whole URL, or `*` (RFC 9112, section 3.2).
   const path = target.startsWith('/') ? target : '/'
   try {
     return new URL(`${origin}${req.headers.host ?? 'localhost'}${path}`).href
@@ -114,6 +118,7 @@ export class NodeHttpReply implements HttpReply {
   send(status: number, headers: ReplyHeaders, body?: string): void {
     const { res } = this
     if (res.headersSent) return
+    // A 204 must not have it (RFC 9110, section 8.6).
     if (status !== 204) headers['content-length'] = String(Buffer.byteLength(body ?? ''))
     res.writeHead(status, headers)
     res.end(body)

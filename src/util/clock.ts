@@ -1,4 +1,4 @@
-/** Milliseconds that only go forward, whatever happens to the wall clock; for durations within this process. */
+/** Milliseconds of a clock that, unlike the time of day, is never set; for durations within this process. */
 export function monotonic(): number {
   return performance.now()
 }

@@ -1,8 +1,8 @@
-/** Work that is repeated while there is a reason for it. It never keeps the process alive. */
+/** A timer that repeats its work from `start` to `stop`. It never keeps the process alive. */
 export class Interval {
   #timer: NodeJS.Timeout | undefined
 
-  /** @param ms Between two runs; 0: it never runs. */
+  /** @param ms Time between two runs; 0: the work is never done. */
   constructor(
     private readonly ms: number,
     private readonly work: () => void,

@@ -1,10 +1,10 @@
-/** A promise took longer than it may. */
+/** A promise did not settle in time. */
 export class Late extends Error {
   override readonly name = 'Late'
 }
 
 /**
- * Settles like the promise, if it settles within `ms`. What the promise does after that is ignored.
+ * Settles as the promise does, if it does so within `ms`. What becomes of the promise later is ignored.
  *
  * @throws Late when the time is up.
  */

@@ -1,21 +1,28 @@
-/** What the core sees of HTTP: one request and the way to answer it, whatever server it came through. */
+/** HTTP as the rest of this library sees it: a request and the way to answer it, whatever server it came through. */
 import type { IncomingHttpHeaders } from 'node:http'
 import type { AuthInfo } from './sdk.js'
 
 export interface HttpRequest {
   readonly method: string
+  /** @param name In lower case. */
   header(name: string): string | undefined
   /** Verified by the host program's own middleware. */
   readonly authInfo: AuthInfo | undefined
-  /** The parsed JSON body; rejects with a {@link Refusal}. */
+  /**
+   * The parsed JSON body; to be called once.
+   *
+   * @param limit Bytes.
+   * @throws Refusal if the body is longer, or not JSON.
+   */
   body(limit: number): Promise<unknown>
-  /** As handlers of the v1 SDK line see the request. */
+  /** What line 1 of the SDK hands to handlers. */
   readonly requestInfo: RequestInfo
-  /** As handlers of the v2 SDK line see the request; its body is already consumed. */
+  /** What line 2 of the SDK hands to handlers; its body cannot be read. */
   readonly request: Request
 }
 
 export interface RequestInfo {
+  /** Names are in lower case. */
   headers: IncomingHttpHeaders
   readonly url: URL
 }
@@ -24,17 +31,24 @@ export type ReplyHeaders = Record<string, string>
 
 /** The answer to one request: `send` or `stream`, once. */
 export interface HttpReply {
+  /** Answers with a whole body. Does nothing if the request was answered already. */
   send(status: number, headers: ReplyHeaders, body?: string): void
+  /**
+   * Answers 200 with a body that is still to come.
+   *
+   * @throws Error if the request was answered already.
+   */
   stream(headers: ReplyHeaders): Sink
-  /** Called at most once, when the connection is gone or the answer is complete. */
+  /** Calls the listener once, when the connection is gone or the answer is complete; at once if that was before. */
   onclose(listener: () => void): void
 }
 
 /** An open SSE answer. */
 export interface Sink {
   write(text: string): void
+  /** Ends the answer; what was written is still sent. */
   end(): void
-  /** Ends the answer at once, with what is buffered. */
+  /** Cuts the connection; what was written and not sent yet is lost. */
   destroy(): void
   /** Bytes written that the network has not taken yet. */
   readonly buffered: number
@@ -42,9 +56,9 @@ export interface Sink {
   drained(timeout: number): Promise<void>
 }
 
-/** A request, and whom it comes from. */
+/** An HTTP request, and whom it comes from. */
 export interface Caller {
   readonly request: HttpRequest
-  /** Whom the request's verified auth names; undefined: anonymous. */
+  /** Named by the request's verified auth; undefined: anonymous. */
   readonly principal: string | undefined
 }

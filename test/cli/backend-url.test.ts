@@ -1,8 +1,8 @@
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { defaultFile, nameOf, parseBackendUrl } from '../../src/cli/backend-url.js'
-import { stateFolder } from '../../src/cli/state-folder.js'
+import { displayName, parseBackendUrl } from '../../src/cli/backend/backend-url.js'
+import { defaultFile, stateFolder } from '../../src/cli/backend/default-file.js'
 
 describe('a backend URL', () => {
   it.each([
@@ -49,7 +49,7 @@ describe('the address of a server', () => {
     const url = parseBackendUrl(text)
     expect(url).toMatchObject({ kind, name })
     if (host) expect(url).toMatchObject({ host })
-    expect(nameOf(url)).not.toMatch(/secret|%40/)
+    expect(displayName(url)).not.toMatch(/secret|%40/)
   })
 })
 

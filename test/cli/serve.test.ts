@@ -196,7 +196,7 @@ describe('the process', () => {
     expect(isAlive(pid)).toBe(false)
   })
 
-  it('serves on for the notice after SIGTERM, being unwell, and then no more', async () => {
+  it('serves on for the notice after SIGTERM, with 503 from /healthz, and then ends', async () => {
     const { cli, url } = await serve(script('tools'), ['--drain-notice', '1.5'])
     const client = await connect(url)
     cli.signal('SIGTERM')
@@ -215,7 +215,7 @@ describe('the process', () => {
     expect(await cli.exit()).toBe(0)
   })
 
-  it('leaves calls that take longer than the drain timeout to whoever comes next', async () => {
+  it('hands calls that take longer than the drain timeout over to the next process', async () => {
     const { cli, url } = await serve(script('tools'), ['--drain-timeout', '0.2'])
     const client = await connect(url)
     const running = client.call('wait', { ms: 60_000 })
@@ -257,7 +257,7 @@ describe('the process', () => {
     expect(client.wire.count('initialize')).toBe(1)
   })
 
-  it('answers 404 beside its paths, and serves the one that it is told', async () => {
+  it('serves the path that it is given, and answers 404 on others', async () => {
     const { url } = await serve(script('tools'), ['--path', '/my/server'])
     expect(new URL(url).pathname).toBe('/my/server')
     expect(await ask(new URL('/mcp', url).href)).toMatchObject({
@@ -334,7 +334,7 @@ describe('what cannot be done is said in one line', () => {
     })
   })
 
-  it('a command that is not there, before anything else is done', async () => {
+  it('a command that is not there, before the backend is opened', async () => {
     const file = join(folder, 'sessions.db')
     expect(await fails(['--backend', `sqlite:${file}`, '--', 'no-such-command', '--port'])).toEqual({
       code: 1,
@@ -343,7 +343,7 @@ describe('what cannot be done is said in one line', () => {
     expect(existsSync(file)).toBe(false)
   })
 
-  it('a backend that is none', async () => {
+  it('a URL of no known backend', async () => {
     expect(await fails(['--backend', 'mysql://root:secret@db', ...command])).toEqual({
       code: 2,
       says: expect.stringMatching(

@@ -127,13 +127,13 @@ it('what a client said of itself does not reach the terminal as a command', asyn
 })
 
 describe('what cannot be done is said in one line', () => {
-  it('a file that is not there, which is not made', async () => {
+  it('a file that is not there, and it is not created', async () => {
     const { code, says } = await sessions('list', '--backend', `sqlite:${file()}`)
     expect({ code, says }).toEqual({ code: 1, says: `mcp-roam: no such file: ${file()}` })
     expect(existsSync(file())).toBe(false)
   })
 
-  it('no backend, or one of another process', async () => {
+  it('no --backend, or memory:', async () => {
     expect(await sessions('list')).toMatchObject({
       code: 2,
       says: expect.stringMatching(/--backend <url>.*not specified/),

@@ -3,8 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, it } from 'vitest'
-import { type StdioServer, type StdioServerOptions, stdioServer } from '../../src/cli/stdio-server.js'
+import { type StdioServer, type StdioServerOptions, stdioServer } from '../../src/cli/stdio/stdio-server.js'
 import { FakeTransport } from './fake-transport.js'
+import { isAlive } from './served.js'
 import { waitFor } from './wait.js'
 
 const child = (name: string) => fileURLToPath(new URL(`children/${name}.js`, import.meta.url))
@@ -36,15 +37,6 @@ async function connected(traits?: string[], options?: Partial<StdioServerOptions
 }
 
 const notification = (method: string, params = {}) => ({ jsonrpc: '2.0' as const, method, params })
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch {
-    return false
-  }
-}
 
 describe('what goes through the pipes', () => {
   it('carries requests, answers and notifications, whatever characters are in them', async () => {
@@ -128,7 +120,7 @@ describe('the request that a message belongs to', () => {
     expect(transport.sent.slice(0, 4).map(({ related }) => related)).toEqual([first, second, undefined, undefined])
   })
 
-  it('is the only one running, for log messages and requests of the server', async () => {
+  it('is the running one, if there is one only, for log messages and requests of the server', async () => {
     const { transport } = await connected()
     transport.receive({ jsonrpc: '2.0', id: 'p', method: 'ping' })
     const id = transport.request('send', { messages: [log, ask(0)] })
@@ -162,7 +154,7 @@ describe('the request that a message belongs to', () => {
     expect(transport.sent.slice(-4, -1).map(({ related }) => related)).toEqual([undefined, undefined, id])
   })
 
-  it('is the one of the request that the server takes back', async () => {
+  it('is that of the request which the server cancels', async () => {
     const { transport } = await connected()
     const first = transport.request('send', { messages: [ask(7)] })
     await transport.until(({ message }) => 'id' in message && message.id === first)

@@ -1,10 +1,10 @@
-/** Whether a command can be started, asked before anything depends on it. */
+/** Why a command cannot be started, in words for the user: found out before, or told by a failed start. */
 import { accessSync, constants, existsSync, statSync } from 'node:fs'
 import { delimiter, resolve } from 'node:path'
 
-/** Undefined if the command can be started from `cwd` with this `PATH`, else why it cannot, in words for the user. */
-export function whyNotExecutable(command: string, path: string | undefined, cwd = process.cwd()): string | undefined {
-  // A shim such as npx.cmd is a batch file: it would take a shell, and a shell would read the arguments again.
+/** Why the command cannot be started from `cwd` with this `PATH`; undefined: it can. */
+export function startProblem(command: string, path: string | undefined, cwd = process.cwd()): string | undefined {
+  // Only a shell can start a batch file, such as npx.cmd; and a shell would interpret the arguments.
   if (process.platform === 'win32') return isBatchFile(command, path, cwd) ? needsCmd(command) : undefined
   if (command.includes('/')) {
     const file = resolve(cwd, command)
@@ -17,9 +17,9 @@ export function whyNotExecutable(command: string, path: string | undefined, cwd 
     : `command not found: ${command}`
 }
 
-/** What a failed `spawn` says to the user. */
-export function spawnFailure(command: string, cwd: string | undefined, error: NodeJS.ErrnoException): Error {
-  // The system reports a missing working directory as if it were the program.
+/** The error of a failed `spawn`, in words for the user. */
+export function startError(command: string, cwd: string | undefined, error: NodeJS.ErrnoException): Error {
+  // For a missing working directory the system reports the same error as for a missing program.
   const text =
     cwd !== undefined && !existsSync(cwd)
       ? `no such folder: ${cwd}`

@@ -1,9 +1,9 @@
-/** Lines to a pipe or a terminal, at the speed of whoever reads them. */
+/** Writes lines to a pipe or a terminal, as fast as they are read there. */
 import { once } from 'node:events'
 import type { Writable } from 'node:stream'
 
-export class Output {
-  /** Whoever read has left, as `head` does: that is no failure, and there is nothing more to do. */
+export class LineWriter {
+  /** Whether the reader has closed the pipe, as `head` does. No error: there is just nothing more to write. */
   closed = false
   #full = false
 
@@ -17,14 +17,14 @@ export class Output {
     if (!this.closed && !this.stream.write(`${text}\n`)) this.#full = true
   }
 
-  /** Resolves when more can be written. */
+  /** Resolves when more can be written without being kept in memory. */
   async room(): Promise<void> {
     if (!this.#full) return
     this.#full = false
     if (!this.closed && this.stream.writableNeedDrain) await once(this.stream, 'drain').catch(() => {})
   }
 
-  /** Resolves when all is on its way, so that the process may end. */
+  /** Resolves when everything was handed to the system: the process may end. */
   async end(): Promise<void> {
     if (!this.closed) await new Promise<void>((resolve) => this.stream.write('', () => resolve()))
   }

@@ -1,4 +1,6 @@
-/** Resolves with the first signal to stop. The second one ends the process. */
+/** SIGTERM and SIGINT of `serve`. */
+
+/** Resolves with the first of them. The second one ends the process at once, with the exit code that shells expect. */
 export function stopSignal(): Promise<'SIGTERM' | 'SIGINT'> {
   return new Promise((resolve) => {
     let count = 0

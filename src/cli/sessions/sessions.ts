@@ -1,13 +1,14 @@
-/** `mcp-roam sessions`: what an operator sees and does, while nodes may be using the same backend. */
+/** `mcp-roam sessions`: lists, shows and deletes the sessions of a backend, also while nodes are using it. */
 import { existsSync } from 'node:fs'
 import type { Writable } from 'node:stream'
-import { createSessionHandler, type SessionDirectory } from '../handler.js'
-import type { SessionInfo } from '../session/session.js'
-import { parseBackendUrl, SHARED_BACKENDS } from './backend-url.js'
-import { Failure } from './failure.js'
-import { failureOf, openBackend } from './open-backend.js'
-import { Output } from './output.js'
-import { printable, Table } from './table.js'
+import { createSessionHandler, type SessionDirectory } from '../../handler.js'
+import type { SessionInfo } from '../../session/session.js'
+import { backendError } from '../backend/backend-error.js'
+import { parseBackendUrl, SHARED_BACKENDS } from '../backend/backend-url.js'
+import { openBackend } from '../backend/open-backend.js'
+import { CommandError } from '../command-error.js'
+import { LineWriter } from '../output/line-writer.js'
+import { printable, Table } from '../output/table.js'
 
 export interface SessionsOptions {
   backend: string
@@ -15,7 +16,7 @@ export interface SessionsOptions {
 }
 
 export async function listSessions({ backend, json }: SessionsOptions, stdout: Writable): Promise<void> {
-  const output = new Output(stdout)
+  const output = new LineWriter(stdout)
   await withSessions(backend, async (sessions) => {
     const table = new Table(
       [
@@ -39,10 +40,10 @@ export async function listSessions({ backend, json }: SessionsOptions, stdout: W
 }
 
 export async function showSession(id: string, { backend, json }: SessionsOptions, stdout: Writable): Promise<void> {
-  const output = new Output(stdout)
+  const output = new LineWriter(stdout)
   await withSessions(backend, async (sessions) => {
     const session = await sessions.get(id)
-    if (!session) throw unknown(id)
+    if (!session) throw unknownSession(id)
     if (json) output.line(JSON.stringify(plain(session)))
     else for (const [name, value] of facts(session)) output.line(`${name.padEnd(15)}${printable(value)}`)
     await output.end()
@@ -50,20 +51,21 @@ export async function showSession(id: string, { backend, json }: SessionsOptions
 }
 
 export async function deleteSession(id: string, { backend, json }: SessionsOptions, stdout: Writable): Promise<void> {
-  const output = new Output(stdout)
+  const output = new LineWriter(stdout)
   await withSessions(backend, async (sessions) => {
-    if (!(await sessions.delete(id))) throw unknown(id)
+    if (!(await sessions.delete(id))) throw unknownSession(id)
     output.line(json ? JSON.stringify({ id, deleted: true }) : `deleted ${printable(id)}`)
     await output.end()
   })
 }
 
-/** As a node like any other, so that the ones that serve are told of what is done here; but it never serves itself. */
+/** Joins the cluster as a node that serves nothing: the nodes that serve are told when a session is deleted. */
 async function withSessions(backend: string, use: (sessions: SessionDirectory) => Promise<void>): Promise<void> {
   const url = parseBackendUrl(backend)
-  if (url.kind === 'memory') throw new Failure(`memory: is seen by its own process alone; use ${SHARED_BACKENDS}`, 2)
-  // To open it would make it.
-  if (url.kind === 'sqlite' && !existsSync(url.file)) throw new Failure(`no such file: ${url.file}`)
+  if (url.kind === 'memory')
+    throw new CommandError(`memory: is seen by its own process alone; use ${SHARED_BACKENDS}`, 2)
+  // SQLite would create the file.
+  if (url.kind === 'sqlite' && !existsSync(url.file)) throw new CommandError(`no such file: ${url.file}`)
   const never = () => {
     throw new Error('nothing is served here')
   }
@@ -71,14 +73,14 @@ async function withSessions(backend: string, use: (sessions: SessionDirectory) =
   try {
     await use(handler.sessions)
   } catch (error) {
-    throw error instanceof Failure ? error : failureOf(url, error)
+    throw error instanceof CommandError ? error : backendError(url, error)
   } finally {
     await handler.close()
   }
 }
 
-function unknown(id: string): Failure {
-  return new Failure(`no such session: ${printable(id)}`)
+function unknownSession(id: string): CommandError {
+  return new CommandError(`no such session: ${printable(id)}`)
 }
 
 function plain({ id, clientInfo, clientCapabilities, protocolVersion, createdAt, subscriptions }: SessionInfo) {
@@ -86,28 +88,28 @@ function plain({ id, clientInfo, clientCapabilities, protocolVersion, createdAt,
 }
 
 function cells({ id, clientInfo, protocolVersion, createdAt, subscriptions }: SessionInfo): string[] {
-  return [id, nameOf(clientInfo), protocolVersion, timeOf(createdAt), String(subscriptions.length)]
+  return [id, clientName(clientInfo), protocolVersion, formatTime(createdAt), String(subscriptions.length)]
 }
 
 function facts(session: SessionInfo): [string, string][] {
   const { id, clientInfo, clientCapabilities, protocolVersion, createdAt, subscriptions } = session
   return [
     ['id', id],
-    ['client', nameOf(clientInfo)],
+    ['client', clientName(clientInfo)],
     ['protocol', protocolVersion],
-    ['created', timeOf(createdAt)],
+    ['created', formatTime(createdAt)],
     ['capabilities', Object.keys(clientCapabilities).join(', ') || 'none'],
     ['subscriptions', String(subscriptions.length)],
     ...subscriptions.map((uri): [string, string] => ['', uri]),
   ]
 }
 
-/** What a client says of itself need not be what it should be. */
-function nameOf(clientInfo: SessionInfo['clientInfo']): string {
+/** Clients may send anything as their name and version. */
+function clientName(clientInfo: SessionInfo['clientInfo']): string {
   return [clientInfo?.name, clientInfo?.version].filter((part) => typeof part === 'string').join(' ') || '-'
 }
 
 /** To the second, e.g. 2025-11-25T09:30:00Z. */
-function timeOf(date: Date): string {
+function formatTime(date: Date): string {
   return Number.isNaN(date.getTime()) ? '-' : date.toISOString().replace(/\.\d+/, '')
 }

@@ -1,28 +1,28 @@
-/** `--backend`: one word that says where sessions live. */
-import { createHash } from 'node:crypto'
+/** The URL of a backend, as `--backend` takes it. */
 import { homedir } from 'node:os'
-import { basename, join, resolve } from 'node:path'
-import { Failure } from './failure.js'
-import { stateFolder } from './state-folder.js'
+import { join, resolve } from 'node:path'
+import { CommandError } from '../command-error.js'
 
 export type BackendUrl = { kind: 'memory' } | { kind: 'sqlite'; file: string } | ServerUrl
 
-/** A database server's address. */
+/** The URL of a database server. */
 export interface ServerUrl {
   kind: 'redis' | 'postgres'
-  /** As the client libraries want it. May hold a password: never to be shown. */
+  /** As the client libraries take it. May hold a password: never show it. */
   url: string
-  /** What can be shown of it: scheme, host, port and database. */
+  /** Scheme, host, port and database: safe to show. */
   name: string
-  /** Host and port. */
+  /** Host and port: safe to show. */
   host: string
-  /** What must not be shown. */
+  /** Passwords of the URL as they are written there, and decoded: to be cut out of texts that are shown. */
   secrets: readonly string[]
 }
 
+/** URLs of backends that other processes can use, too; for texts. */
 export const SHARED_BACKENDS = 'sqlite:<file>, redis://<host> or postgres://<host>/<database>'
+/** URLs of all backends; for texts. */
 export const BACKENDS = `memory:, ${SHARED_BACKENDS}`
-/** Valkey speaks Redis' protocol, and the client libraries know it by that name. */
+/** Our schemes, and what the client libraries call them: to them Valkey is a Redis. */
 const REDIS: Readonly<Record<string, string>> = {
   redis: 'redis',
   rediss: 'rediss',
@@ -31,51 +31,38 @@ const REDIS: Readonly<Record<string, string>> = {
 }
 const POSTGRES = new Set(['postgres', 'postgresql'])
 
-/** Throws a {@link Failure}; its text never shows more than the scheme, because the rest may hold a password. */
+/** @throws CommandError whose text shows only the scheme: the rest may hold a password. */
 export function parseBackendUrl(text: string): BackendUrl {
   const colon = text.indexOf(':')
   const scheme = colon < 0 ? '' : text.slice(0, colon).toLowerCase()
   const rest = text.slice(colon + 1)
   if (scheme === 'memory') {
-    if (rest !== '') throw new Failure('bad backend URL: nothing can follow memory:', 2)
+    if (rest !== '') throw new CommandError('bad backend URL: nothing can follow memory:', 2)
     return { kind: 'memory' }
   }
   if (scheme === 'sqlite') return { kind: 'sqlite', file: sqliteFile(rest) }
   const redis = REDIS[scheme]
   if (redis !== undefined) return redisAddress(scheme, `${redis}:${rest}`)
   if (POSTGRES.has(scheme)) return postgresAddress(scheme, `${scheme}:${rest}`)
-  if (scheme === 'nats') throw new Failure(`this version has no nats: backend yet; use ${BACKENDS}`, 2)
-  // Without the slashes, what stands before the colon may be a user.
+  if (scheme === 'nats') throw new CommandError(`this version has no nats: backend yet; use ${BACKENDS}`, 2)
+  // Without slashes, what stands before the colon may be a user instead of a scheme.
   const it = rest.startsWith('//') ? `${scheme}: is unknown, it` : 'it'
-  throw new Failure(`bad backend URL: ${it} must be ${BACKENDS}`, 2)
+  throw new CommandError(`bad backend URL: ${it} must be ${BACKENDS}`, 2)
 }
 
-/** What to call it in a log line. */
-export function nameOf(url: BackendUrl): string {
+/** For the log; shows no password. */
+export function displayName(url: BackendUrl): string {
   if (url.kind === 'memory') return 'memory: (sessions end with this process)'
   return url.kind === 'sqlite' ? `sqlite:${url.file}` : url.name
 }
 
-/**
- * The file for a server that was given none. It depends on the command line and the folder it is run in: sessions of one
- * server make no sense to another, and the same command finds its sessions again.
- */
-export function defaultFile(command: readonly string[], cwd = process.cwd()): string {
-  const name = basename(command[0] ?? '').replace(/[^\w.-]/g, '_')
-  const hash = createHash('sha256')
-    .update(JSON.stringify([cwd, ...command]))
-    .digest('hex')
-    .slice(0, 12)
-  return join(stateFolder(), `${name}-${hash}.db`)
-}
-
 function sqliteFile(rest: string): string {
-  // As in a URL without a host: sqlite:///var/lib/roam.db
+  // sqlite:///var/lib/roam.db is a URL without a host.
   const path = rest.replace(/^\/\/(?=\/)/, '')
   if (path === '' || path.startsWith('//') || path.startsWith(':')) {
-    throw new Failure('bad backend URL: sqlite: must be followed by a file, e.g. sqlite:./sessions.db', 2)
+    throw new CommandError('bad backend URL: sqlite: must be followed by a file, e.g. sqlite:./sessions.db', 2)
   }
-  // A shell leaves a tilde alone that does not begin a word.
+  // A shell expands a tilde only at the start of a word, so not this one.
   return /^~[\\/]/.test(path) ? join(homedir(), path.slice(2)) : resolve(path)
 }
 
@@ -89,21 +76,22 @@ function redisAddress(scheme: string, url: string): ServerUrl {
 function postgresAddress(scheme: string, url: string): ServerUrl {
   const form = '[user:password@]host[:port]/database'
   const parsed = parseAddress(scheme, url, form)
-  // Without a host it is libpq's way to name a socket or a host: ?host=.
+  // A URL without a host may name a host or a socket's folder in ?host=, as libpq has it.
   return serverUrl('postgres', url, parsed, parsed.hostname || parsed.searchParams.get('host') || 'localhost', '5432')
 }
 
 function parseAddress(scheme: string, url: string, form: string): URL {
   if (!url.slice(url.indexOf(':')).startsWith('://') || !URL.canParse(url)) throw notAnAddress(scheme, form)
   const parsed = new URL(url)
-  // An "@" after the host is the sign of a password that was not encoded, whose beginning would pass for host and port.
+  // A "#", or an "@" after the host, means a password that is not percent-encoded: its beginning was taken for host and
+  // port, which are shown.
   if (parsed.hash || /@/.test(parsed.pathname + parsed.search)) throw notAnAddress(scheme, form)
   return parsed
 }
 
-function notAnAddress(scheme: string, form: string): Failure {
+function notAnAddress(scheme: string, form: string): CommandError {
   const hint = 'with what is special in user or password percent-encoded'
-  return new Failure(`bad backend URL: write ${scheme}://${form}, ${hint}`, 2)
+  return new CommandError(`bad backend URL: write ${scheme}://${form}, ${hint}`, 2)
 }
 
 function serverUrl(kind: ServerUrl['kind'], url: string, parsed: URL, hostname: string, port: string): ServerUrl {

@@ -1,18 +1,19 @@
 /**
  * Which of the client's requests a message of a stdio server belongs to.
  *
- * Over HTTP the messages that belong to a request travel on that request's own stream, and the rest on the standalone one.
- * A stdio server has one pipe and says nothing about it, so this is worked out from what the protocol tells:
+ * Over HTTP messages that belong to a request are sent on the stream of that request, all others on the standalone stream
+ * (2025-11-25, basic/transports, "Sending Messages to the Server" and "Listening for Messages from the Server"). A stdio
+ * server has one pipe and does not say which request a message belongs to. It is found out from the messages:
  *
- * - progress belongs to the running request that gave its token;
- * - what a task sends (`related-task` in its `_meta`) belongs to the `tasks/result` that waits for that task;
- * - a server's `cancelled` goes where the request that it takes back went;
- * - news about the session as a whole (lists that changed, resources, tasks) belongs to no request;
- * - anything else (log messages, sampling, elicitation, roots) belongs to the request that is running, if only one is.
+ * - progress belongs to the running request that gave its token (basic/utilities/progress);
+ * - a message with `related-task` in its `_meta` belongs to the `tasks/result` that waits for that task
+ *   (basic/utilities/tasks, "Associating Task-Related Messages");
+ * - the server's `cancelled` belongs where the request belonged that it cancels;
+ * - notifications about the session as a whole (changed lists, resources, tasks) belong to no request;
+ * - any other message (logging, sampling, elicitation, roots) belongs to the running request, if there is exactly one.
  *
- * With several running there is no telling, and the message takes the standalone stream, where every client that
- * listens to its server at all receives it. Guessing would be worse: the stream of a call that its client gave up on is
- * read by nobody, while a message on the standalone stream waits there for the client.
+ * If several are running, the message is sent on the standalone stream. A guess could send it on the stream of a request
+ * that the client no longer waits for, where nobody reads it; on the standalone stream it waits for the client.
  */
 import {
   isNotification,
@@ -21,7 +22,7 @@ import {
   isRequestId,
   type JSONRPCMessage,
   type RequestId,
-} from '../wire/jsonrpc.js'
+} from '../../wire/jsonrpc.js'
 
 const RELATED_TASK = 'io.modelcontextprotocol/related-task'
 
@@ -40,16 +41,16 @@ interface Running {
   task: unknown
 }
 
-export class Relations {
-  /** The client's requests that the server has not answered. */
+export class RelatedRequests {
+  /** The client's requests that the server has not answered yet. */
   readonly #running = new Map<RequestId, Running>()
-  /** The server's requests that the client has not answered, and where they went. */
+  /** The server's requests that the client has not answered yet, each with the client's request that it belongs to. */
   readonly #asked = new Map<RequestId, RequestId | undefined>()
 
-  /** Takes note of a message on its way to the server. */
+  /** To be called with each message to the server. */
   fromClient(message: JSONRPCMessage): void {
     if (isRequest(message)) {
-      // Nothing ever belongs to a ping; without it, one that comes between does not blur what belongs to a call.
+      // No message belongs to a ping. Not counting it keeps a call the only running request while a ping comes in.
       if (message.method === 'ping') return
       const { params } = message
       this.#running.set(message.id, {
@@ -57,14 +58,14 @@ export class Relations {
         task: message.method === 'tasks/result' ? params?.taskId : undefined,
       })
     } else if (isNotification(message)) {
-      // A server does not answer what was cancelled.
+      // A server does not answer a cancelled request (basic/utilities/cancellation, "Behavior Requirements").
       if (message.method === 'notifications/cancelled') forget(this.#running, message.params?.requestId)
     } else {
       forget(this.#asked, message.id)
     }
   }
 
-  /** The request that a message on its way to the client belongs to; undefined: to none, or it is an answer itself. */
+  /** To be called with each message of the server: the request it belongs to; undefined for a response, or if there is none. */
   fromServer(message: JSONRPCMessage): RequestId | undefined {
     if (isRequest(message)) {
       const related = this.#byTask(message.params) ?? this.#only()

@@ -1,16 +1,16 @@
-/** Lines out of the chunks that a pipe delivers. */
+/** Splits what a pipe delivers in chunks into lines. */
 
 const NEWLINE = 0x0a
 
 /**
- * Cuts bytes into lines and only then decodes them, so that a character split across chunks stays whole. A line is put
- * together once, however many chunks it came in.
+ * Decodes whole lines only, so that a character that is split across chunks stays whole. Joins the chunks of a line once, when
+ * it ends, so that a line of many chunks is not copied with each of them.
  */
-export class Lines {
+export class LineSplitter {
   #parts: Buffer[] = []
   #size = 0
 
-  /** @param limit Bytes after which an unfinished line is handed to `onoverlong` in place of `online`. */
+  /** @param limit Bytes. `onoverlong` gets the beginning of an unfinished line that is longer; what follows is a new line. */
   constructor(
     private readonly limit: number,
     private readonly online: (line: string) => void,
@@ -28,7 +28,7 @@ export class Lines {
     if (this.#size > this.limit) this.onoverlong(this.#take())
   }
 
-  /** Hands out what came after the last newline. */
+  /** The pipe has ended: what came after the last newline is a line, too. */
   end(): void {
     if (this.#size > 0) this.#flush()
   }

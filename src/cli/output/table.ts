@@ -1,22 +1,22 @@
-/** Columns for a person, of which the first rows appear before the last are known. */
+/** A table for the terminal. It is printed while its rows come: a backend may have any number of them. */
 
 export interface Column {
   title: string
-  /** At least. */
+  /** Least width, in characters. */
   width?: number
-  /** At most; what is longer is cut. */
+  /** Greatest width, in characters; a longer cell is cut. */
   max?: number
-  /** Whether it is flush right. */
+  /** Whether cells are aligned to the right. */
   right?: boolean
 }
 
-/** Rows that decide how wide the columns are; later ones may still widen them. */
+/** How many rows are looked at for the widths of the columns before printing begins; a later row may still widen them. */
 const SAMPLE = 100
 const GAP = '  '
 
 export class Table {
   #widths: number[]
-  /** Rows that wait until the columns' widths are known; undefined: they are. */
+  /** The first rows, until the widths are known; undefined from then on. */
   #waiting: string[][] | undefined = []
 
   constructor(
@@ -53,7 +53,7 @@ export class Table {
   }
 }
 
-/** Text that others wrote, without what would move a terminal's cursor, or turn its writing around. */
+/** Text of unknown origin without control and formatting characters, which could move the cursor or reverse what is written. */
 export function printable(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu, '\uFFFD')
 }

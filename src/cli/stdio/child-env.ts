@@ -1,5 +1,6 @@
-/** What a child process sees of this process's environment: what the SDK's stdio client would show it, and no secrets. */
+/** The environment of a child process: harmless variables only, so that it sees no secrets of this process. */
 
+/** The same variables that the SDK's stdio client passes on. */
 export const INHERITED: readonly string[] =
   process.platform === 'win32'
     ? [
@@ -24,7 +25,7 @@ export function inheritedEnv(from: Environment = process.env): Record<string, st
   const env: Record<string, string> = {}
   for (const name of INHERITED) {
     const value = from[name]
-    // `()` begins an exported shell function, which a shell further down would run.
+    // A value that begins with `()` is an exported shell function: a shell that the child starts would define it.
     if (value !== undefined && !value.startsWith('()')) env[name] = value
   }
   return env

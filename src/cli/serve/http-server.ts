@@ -1,0 +1,131 @@
+/** One node of `serve`: an HTTP server with the MCP endpoint of a stdio server, and `/healthz`. */
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { Backend } from '../../backend/backend.js'
+import { createSessionHandler, type DrainOptions } from '../../handler.js'
+import { isLoopback, LOOPBACK_NAMES } from '../../http/guard.js'
+import type { SessionHandlerOptions } from '../../options.js'
+import type { ServerFactory } from '../../session/session.js'
+import { stdioServer } from '../stdio/stdio-server.js'
+import { listen, portOf, urlHost } from './address.js'
+
+/**
+ * How long an idle connection is kept, in ms. Longer than proxies keep theirs (mostly 60 s), so that the proxy closes it:
+ * if the server did, it could close one that the proxy is just sending a request on.
+ */
+const KEEP_ALIVE_TIMEOUT = 75_000
+
+export interface HttpServerOptions {
+  /** 0: any free one. */
+  port: number
+  host: string
+  /** Path of the MCP endpoint. */
+  path: string
+  /** Program of the stdio server, looked up in `PATH`. */
+  command: string
+  args: readonly string[]
+  /** Variables for the stdio server, besides those that it inherits. */
+  env: Readonly<Record<string, string>>
+  /** Names that requests may be addressed to, besides those of loopback. */
+  allowedHosts: readonly string[]
+  /** Origins of web pages that may send requests, besides those of loopback. */
+  allowedOrigins: readonly string[]
+}
+
+export interface HttpServer {
+  readonly nodeId: string
+  readonly port: number
+  /** Whether requests should go to other nodes: `/healthz` answers 503, and responses carry `Connection: close`. */
+  leaving: boolean
+  /** Accepts no more connections; those that are open go on. */
+  stopListening(): void
+  drain(options: DrainOptions): Promise<void>
+  close(): Promise<void>
+}
+
+/** Writes one line of the log. */
+export type Log = (line: string) => void
+
+/**
+ * Resolves when it listens.
+ *
+ * @throws CommandError if it cannot listen.
+ */
+export async function startHttpServer(options: HttpServerOptions, backend: Backend, log: Log): Promise<HttpServer> {
+  const { path, host } = options
+  const onerror = (error: Error) => log(`mcp-roam: ${error.message}`)
+  const handler = createSessionHandler(factoryFor(options, log), { backend, onerror, ...guardFor(options) })
+
+  const server = createServer((req, res) => {
+    // A client that keeps its connection would keep sending requests to this node.
+    if (httpServer.leaving) res.setHeader('connection', 'close')
+    const requested = req.url?.split('?', 1)[0]
+    if (requested === path) void handler.node(req, res)
+    else if (requested === '/healthz') void health(req, res)
+    else sendJson(res, 404, { error: `not found; the MCP endpoint is ${path}` })
+  })
+  server.keepAliveTimeout = KEEP_ALIVE_TIMEOUT
+
+  const health = async (req: IncomingMessage, res: ServerResponse): Promise<void> => {
+    if (req.method !== 'GET' && req.method !== 'HEAD') {
+      sendJson(res, 405, { error: 'GET only' }, { allow: 'GET, HEAD' })
+      return
+    }
+    const status = await handler.status()
+    const ready = status.ready && !httpServer.leaving
+    sendJson(res, ready ? 200 : 503, { ...status, ready })
+  }
+
+  const httpServer: HttpServer = {
+    nodeId: handler.nodeId,
+    get port() {
+      return portOf(server)
+    },
+    leaving: false,
+    stopListening: () => void server.close(),
+    drain: (drain) => handler.drain(drain),
+    async close() {
+      server.close()
+      await handler.close()
+      server.closeAllConnections()
+    },
+  }
+  try {
+    await listen(server, options.port, host)
+  } catch (error) {
+    await httpServer.close()
+    throw error
+  }
+  server.on('error', onerror)
+  return httpServer
+}
+
+function factoryFor({ command, args, env }: HttpServerOptions, log: Log): ServerFactory {
+  return ({ session }) => {
+    const label = `[${session.id.slice(0, 8)}]`
+    return stdioServer({
+      command,
+      args,
+      env,
+      onstderr: (line) => log(`${label} ${line}`),
+      onerror: (error) => log(`${label} mcp-roam: ${error.message}`),
+    })
+  }
+}
+
+/**
+ * Protects against DNS rebinding (2025-11-25, basic/transports, "Security Warning"). On loopback all names of the server
+ * are known, and both headers are checked against them. Elsewhere its names are known only if they are given; web pages
+ * are refused unless they are named.
+ */
+function guardFor({ host, allowedHosts, allowedOrigins }: HttpServerOptions): Partial<SessionHandlerOptions> {
+  if (isLoopback(host)) {
+    const names = [...LOOPBACK_NAMES, urlHost(host)]
+    return { allowedHosts: [...names, ...allowedHosts], allowedOrigins: [...names, ...allowedOrigins] }
+  }
+  return { allowedOrigins, ...(allowedHosts.length > 0 && { allowedHosts }) }
+}
+
+function sendJson(res: ServerResponse, status: number, body: object, headers: Record<string, string> = {}): void {
+  res.writeHead(status, { 'content-type': 'application/json', 'cache-control': 'no-store', ...headers })
+  res.end(`${JSON.stringify(body)}\n`)
+}
