@@ -9,9 +9,9 @@ import {
 } from './backend.js'
 import { messageBus } from './postgres/bus.js'
 import { type Client, clientForPool, clientForUrl, type PgPool, type PostgresJs } from './postgres/client.js'
-import { eventLog } from './postgres/log.js'
+import { eventLog } from './postgres/events.js'
 import { checkSchema, openDatabase } from './postgres/schema.js'
-import { sessionStore } from './postgres/store.js'
+import { sessionStore } from './postgres/sessions.js'
 import { startSweeper } from './postgres/sweeper.js'
 
 export type { PgPool, PostgresJs } from './postgres/client.js'

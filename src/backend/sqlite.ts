@@ -2,11 +2,11 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { type Backend, DEFAULT_RETENTION, type Retention } from './backend.js'
 import { prepareBus } from './sqlite/bus.js'
-import { connect, patiently } from './sqlite/connect.js'
+import { connect, patiently } from './sqlite/client.js'
 import { prepareEvents } from './sqlite/events.js'
 import { prepareSessions } from './sqlite/sessions.js'
 import { Subscriptions } from './sqlite/subscriptions.js'
-import { Sweeper } from './sqlite/sweep.js'
+import { Sweeper } from './sqlite/sweeper.js'
 
 export interface SqliteOptions {
   /**
