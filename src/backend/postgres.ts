@@ -8,13 +8,18 @@ import {
   type SessionStore,
 } from './backend.js'
 import { messageBus } from './postgres/bus.js'
-import { type Client, clientForPool, clientForUrl, type PgPool, type PostgresJs } from './postgres/client.js'
+import { clientForPool, clientForUrl } from './postgres/client.js'
+import type { Client } from './postgres/connection.js'
+import { openDatabase } from './postgres/database.js'
 import { eventLog } from './postgres/events.js'
-import { checkSchema, openDatabase } from './postgres/schema.js'
+import type { PgPool } from './postgres/pg.js'
+import type { PostgresJs } from './postgres/postgres-js.js'
+import { checkSchema } from './postgres/schema.js'
 import { sessionStore } from './postgres/sessions.js'
 import { startSweeper } from './postgres/sweeper.js'
 
-export type { PgPool, PostgresJs } from './postgres/client.js'
+export type { PgPool } from './postgres/pg.js'
+export type { PostgresJs } from './postgres/postgres-js.js'
 
 /** Where the database is: an address, or a client that you made. */
 export type PostgresOptions = PostgresSettings &

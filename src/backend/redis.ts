@@ -8,22 +8,18 @@ import {
   type SessionStore,
 } from './backend.js'
 import { messageBus } from './redis/bus.js'
-import { type Connector, connectorFor, connectorForUrl, type RedisClient } from './redis/client.js'
+import { connectorFor, connectorForUrl, type RedisClient } from './redis/client.js'
+import type { Connector } from './redis/connection.js'
 import { eventLog } from './redis/events.js'
 import { keysFor } from './redis/keys.js'
 import { Link } from './redis/link.js'
 import { requireServer } from './redis/server.js'
 import { sessionStore } from './redis/sessions.js'
 
-export type {
-  IoredisClient,
-  IoredisCluster,
-  NodeRedisClient,
-  NodeRedisCluster,
-  NodeRedisSentinel,
-  RedisClient,
-} from './redis/client.js'
+export type { RedisClient } from './redis/client.js'
+export type { IoredisClient, IoredisCluster } from './redis/ioredis.js'
 export { RedisUnavailable } from './redis/link.js'
+export type { NodeRedisClient, NodeRedisCluster, NodeRedisSentinel } from './redis/node-redis.js'
 
 /** Where Redis is: an address, or a client that you made. */
 export type RedisOptions = RedisSettings & ({ url: string; client?: never } | { client: RedisClient; url?: never })

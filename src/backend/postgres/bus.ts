@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { MessageBus } from '../backend.js'
-import { type Listening, within } from './client.js'
-import type { Database } from './schema.js'
+import { type Listening, within } from './connection.js'
+import type { Database } from './database.js'
 import { decode, duration, encode, key } from './values.js'
 
 /** PostgreSQL takes payloads shorter than this, in bytes. */

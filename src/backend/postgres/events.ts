@@ -1,6 +1,6 @@
 import { type EventLog, type Retention, type StreamInfo, TOMBSTONE_TTL } from '../backend.js'
-import type { Row } from './client.js'
-import type { Database } from './schema.js'
+import type { Row } from './connection.js'
+import type { Database } from './database.js'
 import { decode, duration, encode, key, whole } from './values.js'
 
 export function eventLog(database: Database, retention: Required<Retention>): EventLog {

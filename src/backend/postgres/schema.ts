@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto'
 import { RECENT_BATCHES } from '../backend.js'
-import type { Client, Row, Value } from './client.js'
+import type { Client } from './connection.js'
 
 /**
  * Checks a schema's name. Only what is safe inside double quotes, dollar quotes and literals gets through, and it is quoted
@@ -21,65 +21,11 @@ export function checkSchema(name: string): string {
   return name
 }
 
-/** Statements on tables that are there by the time they run. */
-export interface Database {
-  /** The schema, quoted: what table names in a statement begin with. */
-  readonly schema: string
-  /** Whether somebody has used it with success. */
-  readonly used: boolean
-  query(text: string, values: readonly Value[]): Promise<Row[]>
-  migrate(): Promise<void>
-}
-
-/** A database whose schema is brought up to date before its first statement. */
-export function openDatabase(client: Client, schemaName: string): Database {
-  const schema = `"${schemaName}"`
-  let migrated: Promise<void> | undefined
-  let used = false
-
-  const migrate = () => {
-    const attempt: Promise<void> =
-      migrated ??
-      upgrade(client, schemaName).then(
-        () => {
-          used = true
-        },
-        (error) => {
-          if (migrated === attempt) migrated = undefined
-          throw error
-        },
-      )
-    migrated = attempt
-    return attempt
-  }
-
-  return {
-    schema,
-    get used() {
-      return used
-    },
-    migrate,
-    async query(text, values) {
-      await migrate()
-      try {
-        return await client.query(text, values)
-      } catch (error) {
-        // Somebody dropped the schema, or this is another server than before: the next statement finds new tables.
-        if (MISSING.has((error as { code?: string }).code ?? '')) migrated = undefined
-        throw error
-      }
-    },
-  }
-}
-
-/** undefined_table, undefined_function, invalid_schema_name. */
-const MISSING = new Set(['42P01', '42883', '3F000'])
-
 /** Milliseconds, for one migration and the wait for whoever is at it. */
 const MIGRATION_TIMEOUT = 60_000
 
 /** Does nothing when the schema is of this version or a newer one: newer versions must keep older nodes working. */
-async function upgrade(client: Client, schemaName: string): Promise<void> {
+export async function migrate(client: Client, schemaName: string): Promise<void> {
   const schema = `"${schemaName}"`
   const [found] = await client.query('select to_regclass($1)::text', [`${schema}.migrations`])
   let version = 0

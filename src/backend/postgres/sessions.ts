@@ -1,5 +1,5 @@
 import { type SessionRecord, type SessionStore, TOMBSTONE_TTL } from '../backend.js'
-import type { Database } from './schema.js'
+import type { Database } from './database.js'
 import { decode, duration, encode, key } from './values.js'
 
 /** Records that `list` reads in one statement. */

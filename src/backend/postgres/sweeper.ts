@@ -1,4 +1,4 @@
-import type { Database } from './schema.js'
+import type { Database } from './database.js'
 
 /** Rows removed of one table in one statement. */
 const BATCH = 500

@@ -1,6 +1,6 @@
 /** Messages between nodes over PUBLISH and SUBSCRIBE, and which nodes are alive. */
 import type { MessageBus } from '../backend.js'
-import type { Connector } from './client.js'
+import type { Connector } from './connection.js'
 import type { Keys } from './keys.js'
 import type { Link } from './link.js'
 import { milliseconds, NOW, run, script } from './script.js'

@@ -1,5 +1,5 @@
 /** A connection that is there when it is needed, replaced when it hangs, and quick to say when it is of no use. */
-import type { Connection, Connector } from './client.js'
+import type { Connection, Connector } from './connection.js'
 
 /** How long a command may take before its connection is given up, in milliseconds. */
 const COMMAND_TIMEOUT = 5_000

@@ -1,6 +1,6 @@
 /** Channels that are subscribed to, kept that way through reconnects, and tried now and then. */
 import { randomUUID } from 'node:crypto'
-import type { Connector } from './client.js'
+import type { Connector } from './connection.js'
 import { Link, RedisUnavailable } from './link.js'
 
 type Listener = (message: string) => void
