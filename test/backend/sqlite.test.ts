@@ -145,8 +145,7 @@ describe('errors', () => {
     const root = join(folder, 'elsewhere')
     mkdirSync(join(root, 'src'), { recursive: true })
     const source = (path: string) => fileURLToPath(new URL(`../../src/${path}`, import.meta.url))
-    cpSync(source('backend'), join(root, 'src', 'backend'), { recursive: true })
-    cpSync(source('jsonrpc.ts'), join(root, 'src', 'jsonrpc.ts'))
+    for (const part of ['backend', 'util']) cpSync(source(part), join(root, 'src', part), { recursive: true })
     writeFileSync(join(root, 'package.json'), '{"type":"module"}')
     writeFileSync(
       join(root, 'main.ts'),

@@ -3,6 +3,7 @@
  * text out, so that no type parser or name transformation that the user configured changes what we read.
  */
 
+import { ifInstalled } from '../optional.js'
 import type { Client, Listening } from './connection.js'
 import { clientForPgPool, ownPool, type Pg, type PgPool } from './pg.js'
 import { type MakeSql, ownSql, type PostgresJs, sqlClient } from './postgres-js.js'
@@ -20,17 +21,6 @@ const INSTALLED: Libraries = {
   async postgres() {
     return (await ifInstalled('postgres', () => import('postgres')))?.default
   },
-}
-
-async function ifInstalled<T>(name: string, load: () => Promise<T>): Promise<T | undefined> {
-  try {
-    return await load()
-  } catch (error) {
-    // Not when something that the package itself needs is missing: that is an error to see.
-    const { code, message } = error as NodeJS.ErrnoException
-    if (code === 'ERR_MODULE_NOT_FOUND' && message.includes(`'${name}'`)) return undefined
-    throw error
-  }
 }
 
 /** A client on connections of our own, made by whichever library is installed; nothing is loaded before it is used. */

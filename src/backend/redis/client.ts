@@ -7,6 +7,7 @@
  * and one of them must be free to subscribe. The user's own client is neither used nor closed.
  */
 
+import { ifInstalled } from '../optional.js'
 import type { Connector } from './connection.js'
 import { connectorForIoredis, type IoredisClient, type IoredisCluster, isIoredis } from './ioredis.js'
 import {
@@ -31,19 +32,10 @@ export function connectorFor(client: RedisClient): Connector {
 
 /** Connects with ioredis, or with node-redis if only that is installed. */
 export async function connectorForUrl(url: string): Promise<Connector> {
-  const ioredisModule = await optional(() => import('ioredis'))
+  const ioredisModule = await ifInstalled('ioredis', () => import('ioredis'))
   // A template that never connects.
   if (ioredisModule) return connectorForIoredis(new ioredisModule.Redis(url, { lazyConnect: true }))
-  const nodeRedisModule = await optional(() => import('redis'))
+  const nodeRedisModule = await ifInstalled('redis', () => import('redis'))
   if (nodeRedisModule) return connectorForNodeRedis(nodeRedisModule.createClient({ url }))
   throw new Error('redis({ url }) needs a client library: npm install ioredis (or: npm install redis)')
-}
-
-async function optional<T>(load: () => Promise<T>): Promise<T | undefined> {
-  try {
-    return await load()
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND') return undefined
-    throw error
-  }
 }

@@ -1,47 +1,43 @@
+/** Connections to a SQLite file, made with `better-sqlite3`. */
 import { closeSync, mkdirSync, openSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { setTimeout as pause } from 'node:timers/promises'
-import type Database from 'better-sqlite3'
+import type Sqlite from 'better-sqlite3'
+import { ifInstalled } from '../optional.js'
+import { BLOCKING_WAIT, hasCode, retryWhileLocked } from './lock.js'
 import { migrate } from './schema.js'
 
 /** Two connections to one file, which differ in what a power failure can take. */
 export interface Connections {
   /**
    * For sessions and their state. `synchronous=FULL`: a commit is on the disk before it is acknowledged, so a session id
-   * that a client was given holds whatever happens. Costs an fsync for each write; those are rare (initialize, a change of
-   * state, a touch now and then).
+   * that was given to a client survives a power failure. Each write costs an fsync; such writes are rare (`initialize`, a
+   * change of state, a touch now and then).
    */
-  durable: Database.Database
+  durable: Sqlite.Database
   /**
-   * For events, messages, heartbeats and sweeping. `synchronous=NORMAL`: a commit is in the operating system's hands, so it
-   * survives this process's death (kill -9), but a power failure may take the last ones back: clients then miss the last
-   * events of streams whose connections broke at that moment anyway. Costs no fsync. Both connections write the same log, in
-   * order: whatever a failure takes is a suffix, and a session that was made durable is never in it.
+   * For events, messages, heartbeats and sweeping. `synchronous=NORMAL`, without an fsync: a commit survives the death of
+   * this process (kill -9), but a power failure may take the last ones. Then clients miss the last events of streams whose
+   * connections broke at that moment anyway. Both connections write to the same log in order: a power failure takes the end
+   * of the log, and never a session that is on the disk already.
    */
-  quick: Database.Database
+  quick: Sqlite.Database
 }
 
-/**
- * How long SQLite itself may wait for another process's write lock. Waiting there blocks this process's event loop, so it is
- * short, and {@link patiently} goes on waiting without blocking.
- */
-const LOCK_WAIT = 20
-/** How long a call waits for the lock altogether before it rejects. */
-const PATIENCE = 10_000
-
-/** Opens the file, which is made if need be, for this user only: it holds session data. */
+/** Opens the file. One that is not there is made, readable for this user only, because it holds session data. */
 export async function connect(file: string): Promise<Connections> {
-  const Sqlite = await importSqlite()
-  make(file)
+  const BetterSqlite = (await ifInstalled('better-sqlite3', () => import('better-sqlite3')))?.default
+  if (!BetterSqlite)
+    throw new Error('mcp-roam/sqlite needs a package that is not installed: npm install better-sqlite3')
+  makeFile(file)
 
-  const opened: Database.Database[] = []
+  const opened: Sqlite.Database[] = []
   const open = async (synchronous: 'FULL' | 'NORMAL') => {
-    const db = new Sqlite(file, { timeout: LOCK_WAIT })
+    const db = new BetterSqlite(file, { timeout: BLOCKING_WAIT })
     opened.push(db)
-    // Several processes that open a new file at once get in each other's way here, without SQLite waiting by itself.
-    await patiently(() => db.pragma('journal_mode = WAL'))
+    // SQLite does not wait by itself here when several processes open a new file at once.
+    await retryWhileLocked(() => db.pragma('journal_mode = WAL'))
     db.pragma(`synchronous = ${synchronous}`)
-    // On macOS alone: there, a plain fsync does not reach the disk.
+    // Only macOS knows this setting; a plain fsync does not reach the disk there.
     db.pragma('fullfsync = ON')
     db.pragma('foreign_keys = ON')
     return db
@@ -49,7 +45,7 @@ export async function connect(file: string): Promise<Connections> {
 
   try {
     const durable = await open('FULL')
-    await patiently(() => migrate(durable))
+    await retryWhileLocked(() => migrate(durable))
     return { durable, quick: await open('NORMAL') }
   } catch (error) {
     for (const db of opened) db.close()
@@ -58,48 +54,13 @@ export async function connect(file: string): Promise<Connections> {
 }
 
 /** Makes the file and its folders unless they are there. SQLite gives the files beside it (-wal, -shm) the same mode. */
-function make(file: string): void {
+function makeFile(file: string): void {
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
   try {
-    // Exclusively: to close a descriptor of a file that is there would drop the locks that this process's other connections
-    // hold on it (https://sqlite.org/howtocorrupt.html, section 2.2).
+    // 'wx' fails if the file exists. Opening and closing an existing file would drop the locks that other connections of
+    // this process hold on it (https://sqlite.org/howtocorrupt.html, section 2.2).
     closeSync(openSync(file, 'wx', 0o600))
   } catch (error) {
     if (!hasCode(error, 'EEXIST')) throw error
-  }
-}
-
-/** Does the work, again and again while another process holds the lock. The work must be one transaction or one statement. */
-export async function patiently<T>(work: () => T): Promise<T> {
-  const deadline = performance.now() + PATIENCE
-  for (let wait = 1; ; wait = Math.min(wait * 2, 50)) {
-    try {
-      return work()
-    } catch (error) {
-      if (!isBusy(error) || performance.now() > deadline) throw error
-    }
-    // By chance, so that processes which collided do not collide again.
-    await pause(wait * (0.5 + Math.random()))
-  }
-}
-
-function isBusy(error: unknown): boolean {
-  return hasCode(error, 'SQLITE_BUSY')
-}
-
-/** Whether an error has the code, or one that begins with it and an underscore. */
-function hasCode(error: unknown, code: string): boolean {
-  if (!(error instanceof Error && 'code' in error && typeof error.code === 'string')) return false
-  return error.code === code || error.code.startsWith(`${code}_`)
-}
-
-async function importSqlite(): Promise<typeof Database> {
-  try {
-    return (await import('better-sqlite3')).default
-  } catch (error) {
-    if (!hasCode(error, 'ERR_MODULE_NOT_FOUND')) throw error
-    throw new Error('mcp-roam/sqlite needs a package that is not installed: npm install better-sqlite3', {
-      cause: error,
-    })
   }
 }
