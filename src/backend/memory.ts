@@ -1,9 +1,10 @@
 /** Sessions, events and messages in this process's memory: for tests, and for one process that need not survive a restart. */
-import { type Backend, DEFAULT_RETENTION, type Retention } from './backend.js'
+import type { CompleteBackend, Retention } from './backend.js'
 import { messageBus } from './memory/bus.js'
 import { eventLog } from './memory/events.js'
 import { ExpiringMap } from './memory/expiring-map.js'
 import { sessionStore } from './memory/sessions.js'
+import { checkClock, checkNames, checkRetention } from './options.js'
 
 export interface MemoryOptions {
   /** How much of each stream is kept. Default: 1 hour, 10,000 events, 16 Mi UTF-16 code units. */
@@ -12,25 +13,38 @@ export interface MemoryOptions {
   now?: () => number
 }
 
+/** What {@link memory} returns. */
+export interface MemoryBackend extends CompleteBackend {}
+
 /**
  * A backend in memory. Everything in it expires; what has expired is removed bit by bit as other things are written, so there
- * is no timer. It has no `close`: handlers that share one backend can come and go, as nodes would around a server.
+ * is no timer. `close` does nothing: handlers that share one backend can come and go, as nodes would around a server.
+ *
+ * @throws TypeError if an option is of no use.
  *
  * @example
  * ```ts
+ * import { memory } from 'mcp-roam/memory'
+ *
  * const backend = memory()
  * const before = createSessionHandler(factory, { backend })
  * await before.close()
  * const after = createSessionHandler(factory, { backend }) // a restart: its clients' sessions are all there
  * ```
  */
-export function memory(options: MemoryOptions = {}): Backend {
-  const now = options.now ?? Date.now
+export function memory(options: MemoryOptions = {}): MemoryBackend {
+  checkNames('memory', options, ['retention', 'now'])
+  const { now = Date.now } = options
+  checkClock('memory', now)
+  const retention = checkRetention('memory', options.retention)
+
   const tombstones = new ExpiringMap<true>(now)
   return {
     name: 'memory',
     sessions: sessionStore(now, tombstones),
-    events: eventLog(now, tombstones, { ...DEFAULT_RETENTION, ...options.retention }),
+    events: eventLog(now, tombstones, retention),
     bus: messageBus(now),
+    async ping() {},
+    async close() {},
   }
 }

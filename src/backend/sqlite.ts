@@ -1,5 +1,6 @@
 /** Sessions, events and messages in one SQLite file: the embedded default, for one process or several on one machine. */
-import { type Backend, DEFAULT_RETENTION, type Retention } from './backend.js'
+import type { CompleteBackend, Retention } from './backend.js'
+import { checkClock, checkNames, checkNumber, checkRetention } from './options.js'
 import { messageBus } from './sqlite/bus.js'
 import { openDatabase } from './sqlite/database.js'
 import { eventLog } from './sqlite/events.js'
@@ -20,6 +21,9 @@ export interface SqliteOptions {
   pollInterval?: number
 }
 
+/** What {@link sqlite} returns. */
+export interface SqliteBackend extends CompleteBackend {}
+
 /**
  * A backend in a SQLite file. Needs the package `better-sqlite3`, which is loaded on first use: if it is missing, every method
  * rejects and says how to install it. Any number of processes may use one file at once.
@@ -27,17 +31,27 @@ export interface SqliteOptions {
  * Sessions are on the disk before `create` and `update` resolve. Events and messages survive the death of all processes; a
  * power failure may take the last ones.
  *
- * @throws TypeError if `file` is not the path of a file (SQLite's `:memory:` included: use `mcp-roam/memory`).
+ * @throws TypeError if an option is of no use, such as a `file` that is not the path of a file. That includes SQLite's
+ * `:memory:`: use `mcp-roam/memory` instead.
+ *
  * @example
  * ```ts
+ * import { sqlite } from 'mcp-roam/sqlite'
+ *
  * const handler = createSessionHandler(factory, { backend: sqlite({ file: '/var/lib/my-server/sessions.db' }) })
  * ```
  */
-export function sqlite(options: SqliteOptions): Backend {
+export function sqlite(options: SqliteOptions): SqliteBackend {
+  checkNames('sqlite', options, ['file', 'retention', 'now', 'pollInterval'])
   const { file, now = Date.now, pollInterval = 10 } = options
-  if (file === '' || file === ':memory:')
-    throw new TypeError('sqlite needs a file; for sessions in memory use mcp-roam/memory')
-  const retention = { ...DEFAULT_RETENTION, ...options.retention }
+  if (typeof file !== 'string' || file === '' || file === ':memory:') {
+    throw new TypeError(
+      "sqlite: `file` must be the path of a file; write sqlite({ file: 'sessions.db' }), or for sessions in memory use mcp-roam/memory",
+    )
+  }
+  checkClock('sqlite', now)
+  checkNumber('sqlite', 'pollInterval', pollInterval)
+  const retention = checkRetention('sqlite', options.retention)
 
   const database = openDatabase(file, now)
   const bus = messageBus(database, pollInterval)

@@ -8,7 +8,7 @@ import { promisify } from 'node:util'
 import Database from 'better-sqlite3'
 import { afterAll, describe, expect, it } from 'vitest'
 import { TOMBSTONE_TTL } from '../../src/backend/backend.js'
-import { sqlite } from '../../src/backend/sqlite.js'
+import { type SqliteOptions, sqlite } from '../../src/backend/sqlite.js'
 import { certify } from './contract.js'
 import { record } from './record.js'
 
@@ -58,9 +58,16 @@ describe('the file', () => {
     await after.close?.()
   })
 
-  it('must be a file', () => {
-    expect(() => sqlite({ file: ':memory:' })).toThrow(TypeError)
-    expect(() => sqlite({ file: '' })).toThrow(TypeError)
+  it('must be a path, or sqlite() throws a TypeError that says what to write', () => {
+    for (const options of [{ file: ':memory:' }, { file: '' }, { file: 5 }, {}]) {
+      const attempt = () => sqlite(options as SqliteOptions)
+      expect(attempt).toThrow(TypeError)
+      expect(attempt).toThrow("sqlite({ file: 'sessions.db' }), or for sessions in memory use mcp-roam/memory")
+    }
+  })
+
+  it('is not looked at in intervals below a millisecond', () => {
+    expect(() => sqlite({ file: 'x.db', pollInterval: 0 })).toThrow('`pollInterval` must be a number of at least 1')
   })
 
   it("of somebody else's database is refused and left as it was", async () => {

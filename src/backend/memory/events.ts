@@ -27,7 +27,7 @@ export function eventLog(now: Clock, tombstones: ExpiringMap<true>, retention: R
       stored.size += event.length
     }
     stored.last += events.length
-    let drop = Math.max(0, stored.events.length - Math.max(1, retention.maxEvents))
+    let drop = Math.max(0, stored.events.length - retention.maxEvents)
     for (const event of stored.events.slice(0, drop)) stored.size -= event.length
     while (stored.size > retention.maxBytes && drop < stored.events.length - 1) {
       stored.size -= stored.events[drop]!.length

@@ -15,7 +15,7 @@ export function checkSchema(name: string): string {
     /^(pg_|information_schema$)/i.test(name)
   ) {
     throw new TypeError(
-      `postgres: schema ${JSON.stringify(name)} is not usable; write a name of up to 63 letters, digits, "_" and "-" that begins with a letter or "_" and not with "pg_", such as "mcp_roam"`,
+      'postgres: `schema` cannot be used; write a name of up to 63 letters, digits, "_" and "-" that begins with a letter or "_" and not with "pg_", such as "mcp_roam"',
     )
   }
   return name

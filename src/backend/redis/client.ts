@@ -9,33 +9,49 @@
 
 import { ifInstalled } from '../optional.js'
 import type { Connector } from './connection.js'
-import { connectorForIoredis, type IoredisClient, type IoredisCluster, isIoredis } from './ioredis.js'
+import { type IoredisClient, type IoredisCluster, ioredisConnector, isIoredis } from './ioredis.js'
 import {
-  connectorForNodeRedis,
   isNodeRedis,
   type NodeRedisClient,
   type NodeRedisCluster,
   type NodeRedisSentinel,
+  nodeRedisConnector,
 } from './node-redis.js'
 
 /** A client that `redis({ client })` takes. */
 export type RedisClient = IoredisClient | IoredisCluster | NodeRedisClient | NodeRedisCluster | NodeRedisSentinel
 
-/** Throws if it is none of the clients that we know. */
-export function connectorFor(client: RedisClient): Connector {
-  if (isIoredis(client)) return connectorForIoredis(client)
-  if (isNodeRedis(client)) return connectorForNodeRedis(client)
+/**
+ * The way to connect that a client stands for.
+ *
+ * @throws TypeError if it is none of the clients that are known here.
+ */
+export function connectorForClient(client: RedisClient): Connector {
+  if (isIoredis(client)) return ioredisConnector(client)
+  if (isNodeRedis(client)) return nodeRedisConnector(client)
   throw new TypeError(
-    'redis({ client }): not a client of ioredis or redis (node-redis); for an address write redis({ url })',
+    'redis: `client` is not a client of ioredis or redis (node-redis); for an address write redis({ url })',
   )
 }
 
-/** Connects with ioredis, or with node-redis if only that is installed. */
-export async function connectorForUrl(url: string): Promise<Connector> {
-  const ioredisModule = await ifInstalled('ioredis', () => import('ioredis'))
-  // A template that never connects.
-  if (ioredisModule) return connectorForIoredis(new ioredisModule.Redis(url, { lazyConnect: true }))
-  const nodeRedisModule = await ifInstalled('redis', () => import('redis'))
-  if (nodeRedisModule) return connectorForNodeRedis(nodeRedisModule.createClient({ url }))
+/** The way to connect to an address: with ioredis, or with node-redis if only that is installed. */
+export function connectorForUrl(url: string): () => Promise<Connector> {
+  let loading: Promise<Connector> | undefined
+  return () => {
+    loading ??= load(url).catch((error: unknown) => {
+      // The next call tries again: a library may be installed meanwhile.
+      loading = undefined
+      throw error
+    })
+    return loading
+  }
+}
+
+async function load(url: string): Promise<Connector> {
+  const ioredis = await ifInstalled('ioredis', () => import('ioredis'))
+  // Both clients are only templates and never connect.
+  if (ioredis) return ioredisConnector(new ioredis.Redis(url, { lazyConnect: true }))
+  const nodeRedis = await ifInstalled('redis', () => import('redis'))
+  if (nodeRedis) return nodeRedisConnector(nodeRedis.createClient({ url }))
   throw new Error('redis({ url }) needs a client library: npm install ioredis (or: npm install redis)')
 }

@@ -51,7 +51,7 @@ const NO_SECOND_TRY = {
   stringNumbers: false,
 }
 
-export function connectorForIoredis(client: IoredisClient | IoredisCluster): Connector {
+export function ioredisConnector(client: IoredisClient | IoredisCluster): Connector {
   return 'isCluster' in client && client.isCluster ? ioredisCluster(client) : ioredis(client)
 }
 

@@ -25,10 +25,18 @@ export interface Keys {
   sessions: string
 }
 
-/** Throws if the prefix would break the hash tags. */
-export function keysFor(prefix: string): Keys {
-  if (/[{}]/.test(prefix)) {
-    throw new TypeError('redis(): the prefix may not contain { or }, which say what a Redis Cluster keeps together')
+/**
+ * The names for a prefix.
+ *
+ * @param keyPrefix What the user's client puts before each key; it becomes the beginning of the prefix.
+ * @throws TypeError if the names would not work as hash tags.
+ */
+export function keysFor(ownPrefix: string, keyPrefix = ''): Keys {
+  const prefix = `${keyPrefix}${ownPrefix}`
+  if (typeof ownPrefix !== 'string' || /[{}]/.test(prefix)) {
+    throw new TypeError(
+      "redis: `prefix` must be a text such as 'mcp-roam', and neither it nor a client's `keyPrefix` may contain { or }, which say what a Redis Cluster keeps together",
+    )
   }
   return {
     session: (id) => `${prefix}:session:{${tag(id)}}`,

@@ -43,7 +43,7 @@ export function isNodeRedis(client: object): client is NodeRedisClient | NodeRed
 /** Replies as plain strings, whatever the user's client maps them to. */
 const PLAIN = { typeMapping: {} }
 
-export function connectorForNodeRedis(client: NodeRedisClient | NodeRedisCluster | NodeRedisSentinel): Connector {
+export function nodeRedisConnector(client: NodeRedisClient | NodeRedisCluster | NodeRedisSentinel): Connector {
   if ('nodeClient' in client) return nodeRedisCluster(client)
   if ('getSentinelNode' in client) return nodeRedisSentinel(client)
   return nodeRedis(client)
