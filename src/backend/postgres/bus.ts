@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
+import { within } from '../../util/within.js'
 import type { MessageBus } from '../backend.js'
-import { type Listening, within } from './connection.js'
+import type { Listening } from './connection.js'
 import type { Database } from './database.js'
 import { decode, duration, encode, key } from './values.js'
 

@@ -31,19 +31,6 @@ export interface Listening {
   close(): Promise<void>
 }
 
-/** Rejects when the answer takes longer than `ms`. */
-export async function within<T>(ms: number, answer: PromiseLike<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`postgres: no answer within ${ms} ms`)), ms)
-  })
-  try {
-    return await Promise.race([answer, late])
-  } finally {
-    clearTimeout(timer)
-  }
-}
-
 export function texts(row: readonly unknown[]): Row {
   return row.map((value) => (value === null || value === undefined ? null : String(value)))
 }

@@ -1,4 +1,5 @@
 /** Connections made with `pg`. */
+import { within } from '../../util/within.js'
 import {
   APPLICATION,
   type Client,
@@ -8,7 +9,6 @@ import {
   QUERY_TIMEOUT,
   texts,
   type Value,
-  within,
 } from './connection.js'
 
 /** How often the listening connection is tried, and how long it may take to answer, in milliseconds. */

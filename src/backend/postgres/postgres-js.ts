@@ -1,4 +1,5 @@
 /** Connections made with `postgres` (postgres.js). */
+import { within } from '../../util/within.js'
 import {
   APPLICATION,
   type Client,
@@ -8,7 +9,6 @@ import {
   QUERY_TIMEOUT,
   texts,
   type Value,
-  within,
 } from './connection.js'
 
 // The parts of the library that we use, so that it need not be installed for our types.

@@ -1,4 +1,6 @@
 /** A connection that is there when it is needed, replaced when it hangs, and quick to say when it is of no use. */
+import { asError } from '../../util/error.js'
+import { Late, within } from '../../util/within.js'
 import type { Connection, Connector } from './connection.js'
 
 /** How long a command may take before its connection is given up, in milliseconds. */
@@ -184,23 +186,9 @@ export class Link {
   }
 }
 
-function text(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
+function text(thrown: unknown): string {
+  const error = asError(thrown)
   // Node's error for a host with several addresses, and the cluster's, have their reason inside.
   const inner = error instanceof AggregateError ? error.errors[0] : 'lastNodeError' in error && error.lastNodeError
   return inner instanceof Error ? text(inner) : error.message || error.name
-}
-
-class Late extends Error {}
-
-async function within<T>(limit: number, promise: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Late(`no answer within ${limit} ms`)), limit)
-  })
-  try {
-    return await Promise.race([promise, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }
