@@ -4,14 +4,14 @@ import { type Clock, ExpiringMap } from './expiring-map.js'
 interface StoredStream extends StreamInfo {
   /** From position `first` on. */
   events: string[]
-  /** Total length of the events. */
+  /** UTF-16 code units of the events. */
   size: number
   /** Last position of each recent batch, oldest first. */
   batches: Map<string, number>
 }
 
 export function eventLog(now: Clock, tombstones: ExpiringMap<true>, retention: Required<Retention>): EventLog {
-  // By session, then by stream: nothing is ever joined to a key. A session's entry outlives each of its streams.
+  // By session, then by stream, so that no two ids are ever joined to one key. A session's entry expires with its last stream.
   const sessions = new ExpiringMap<ExpiringMap<StoredStream>>(now)
   const find = (session: string, stream: string) => sessions.get(session)?.get(stream)
 

@@ -1,12 +1,15 @@
+/** Gives the time in milliseconds since the epoch. */
 export type Clock = () => number
 
-/** Entries looked at for expiry at each write: more than the one that a write may add, so garbage cannot pile up. */
+/** Entries that each write looks at for expiry. A write adds one at most, so expired entries cannot pile up. */
 const SWEEP = 4
 
-/** A map whose entries expire: never returned once they have, and removed by the writes that follow. */
+/** A map whose entries expire. An expired entry is never returned, and is removed by the writes that follow. */
 export class ExpiringMap<V> {
   readonly #now: Clock
+  /** `expires`: milliseconds since the epoch. */
   readonly #entries = new Map<string, { value: V; expires: number }>()
+  /** Goes around all entries, some at each write. */
   #sweep = this.#entries.entries()
 
   constructor(now: Clock) {
@@ -34,14 +37,14 @@ export class ExpiringMap<V> {
     }
   }
 
-  /** True: there was one, not expired. */
+  /** True: there was an entry that had not expired. */
   delete(key: string): boolean {
     const there = this.get(key) !== undefined
     this.#entries.delete(key)
     return there
   }
 
-  /** The keys of now; what they name may be gone by the time it is looked up. */
+  /** The keys at this moment. Some may have expired, or be gone by the time they are looked up. */
   keys(): string[] {
     return [...this.#entries.keys()]
   }

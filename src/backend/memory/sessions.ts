@@ -10,7 +10,7 @@ interface StoredSession {
 
 export function sessionStore(now: Clock, tombstones: ExpiringMap<true>): Required<SessionStore> {
   const sessions = new ExpiringMap<StoredSession>(now)
-  // Shared by all values, so that a value which is removed and set again does not get an old revision.
+  // One counter for all values, so that a value that is removed and set again gets a revision that it never had.
   let revisions = 0
 
   return {

@@ -1,14 +1,10 @@
-/**
- * The one place that knows `pg` from `postgres` (postgres.js). Everything else sees a {@link Client}: parameters in, rows of
- * text out, so that no type parser or name transformation that the user configured changes what we read.
- */
-
+/** Which client library it is: `pg` or `postgres` (postgres.js). The rest of the backend sees a `Client`. */
 import { ifInstalled } from '../optional.js'
-import type { Client, Listening } from './connection.js'
-import { clientForPgPool, ownPool, type Pg, type PgPool } from './pg.js'
-import { type MakeSql, ownSql, type PostgresJs, sqlClient } from './postgres-js.js'
+import { type Client, closedError, type Listening } from './connection.js'
+import { clientForPg, clientForPgPool, type Pg, type PgPool } from './pg.js'
+import { clientForPostgresJs, clientForSql, type MakeSql, type PostgresJs } from './postgres-js.js'
 
-/** Gives the libraries, or undefined for one that is not installed. */
+/** The libraries; undefined for one that is not installed. */
 export interface Libraries {
   pg(): Promise<Pg | undefined>
   postgres(): Promise<MakeSql | undefined>
@@ -23,13 +19,13 @@ const INSTALLED: Libraries = {
   },
 }
 
-/** A client on connections of our own, made by whichever library is installed; nothing is loaded before it is used. */
+/** A client on connections that are made here, by whichever library is installed. Nothing is loaded before it is used. */
 export function clientForUrl(url: string, libraries: Libraries = INSTALLED): Client {
   let opened: Promise<Client> | undefined
   let closed = false
 
   const open = (): Promise<Client> => {
-    if (closed) return Promise.reject(new Error('postgres: closed'))
+    if (closed) return Promise.reject(closedError())
     opened ??= load().catch((error) => {
       opened = undefined
       throw error
@@ -38,20 +34,20 @@ export function clientForUrl(url: string, libraries: Libraries = INSTALLED): Cli
   }
   const load = async (): Promise<Client> => {
     const pg = await libraries.pg()
-    if (pg) return ownPool(pg, url)
+    if (pg) return clientForPg(pg, url)
     const postgres = await libraries.postgres()
-    if (postgres) return ownSql(postgres, url)
+    if (postgres) return clientForPostgresJs(postgres, url)
     throw new Error('postgres: no client library is installed; run `npm install pg` (or `npm install postgres`)')
   }
 
   return {
     query: async (text, values, limit) => (await open()).query(text, values, limit),
-    listen(channel, heard) {
+    listen(channel, onPayload) {
       let listening: Listening | undefined
       return {
         async ready() {
           const client = await open()
-          listening ??= client.listen(channel, heard)
+          listening ??= client.listen(channel, onPayload)
           await listening.ready()
         },
         close: async () => listening?.close(),
@@ -65,21 +61,21 @@ export function clientForUrl(url: string, libraries: Libraries = INSTALLED): Cli
   }
 }
 
-/** A client on what the user made; it stays theirs. */
+/** A client on a pool that the user made; `close` leaves it open. */
 export function clientForPool(pool: PgPool | PostgresJs): Client {
-  const client = 'unsafe' in pool ? sqlClient(pool) : clientForPgPool(pool)
+  const client = 'unsafe' in pool ? clientForSql(pool) : clientForPgPool(pool)
   let closed = false
   const check = () => {
-    if (closed) throw new Error('postgres: closed')
+    if (closed) throw closedError()
   }
   return {
     async query(text, values, limit) {
       check()
       return client.query(text, values, limit)
     },
-    listen(channel, heard) {
+    listen(channel, onPayload) {
       check()
-      return client.listen(channel, heard)
+      return client.listen(channel, onPayload)
     },
     close() {
       closed = true

@@ -1,18 +1,18 @@
-/** The database, whose schema is brought up to date before its first statement. */
+/** A database whose schema is brought up to date before its first statement. */
 import type { Client, Row, Value } from './connection.js'
 import { migrate as migrateSchema } from './schema.js'
 
-/** Statements on tables that are there by the time they run. */
 export interface Database {
-  /** The schema, quoted: what table names in a statement begin with. */
+  /** The schema, quoted: what the names of tables and functions in a statement begin with. */
   readonly schema: string
-  /** Whether somebody has used it with success. */
+  /** Whether the schema is there: false until a call has made or found it. */
   readonly used: boolean
+  /** One statement, on tables that are there by the time it runs. */
   query(text: string, values: readonly Value[]): Promise<Row[]>
+  /** Makes the schema or brings it up to date; does nothing if that was done. */
   migrate(): Promise<void>
 }
 
-/** A database whose schema is brought up to date before its first statement. */
 export function openDatabase(client: Client, schemaName: string): Database {
   const schema = `"${schemaName}"`
   let migrated: Promise<void> | undefined
@@ -45,13 +45,13 @@ export function openDatabase(client: Client, schemaName: string): Database {
       try {
         return await client.query(text, values)
       } catch (error) {
-        // Somebody dropped the schema, or this is another server than before: the next statement finds new tables.
-        if (MISSING.has((error as { code?: string }).code ?? '')) migrated = undefined
+        // Somebody dropped the schema, or the address leads to another server now: the next statement makes it again.
+        if (SCHEMA_IS_MISSING.has((error as { code?: string }).code ?? '')) migrated = undefined
         throw error
       }
     },
   }
 }
 
-/** undefined_table, undefined_function, invalid_schema_name. */
-const MISSING = new Set(['42P01', '42883', '3F000'])
+/** Codes of PostgreSQL: undefined_table, undefined_function, invalid_schema_name. */
+const SCHEMA_IS_MISSING = new Set(['42P01', '42883', '3F000'])

@@ -4,6 +4,7 @@ import {
   APPLICATION,
   type Client,
   CONNECT_TIMEOUT,
+  closedError,
   type Listening,
   POOL_SIZE,
   QUERY_TIMEOUT,
@@ -11,11 +12,17 @@ import {
   type Value,
 } from './connection.js'
 
-/** How often the listening connection is tried, and how long it may take to answer, in milliseconds. */
-const PROBE_INTERVAL = 15_000
-const PROBE_TIMEOUT = 5_000
+/** How often the listening connection is tested, and how long it may take to answer, in milliseconds. */
+const TEST_INTERVAL = 15_000
+const TEST_TIMEOUT = 5_000
 
-// The parts of the two libraries that we use, so that neither needs to be installed for our types.
+/** Longest pause before the listening connection is made again, in milliseconds. */
+const LONGEST_PAUSE = 2_000
+
+/** How long `close` waits for the listening connection to end, in milliseconds. */
+const END_TIMEOUT = 1_000
+
+// The parts of the library that are used, so that it need not be installed for our types.
 
 interface PgQuery {
   text: string
@@ -47,33 +54,39 @@ interface PgConfig {
   max?: number
 }
 
+/** What is used of the module `pg`. */
 export interface Pg {
   Pool: new (config: PgConfig) => PgPool & { end(): Promise<void> }
   Client: new (config: PgConfig) => PgConnection & { connect(): Promise<unknown>; end(): Promise<void> }
 }
 
+/** A client on a pool that the user made. */
 export function clientForPgPool(pool: PgPool): Client {
   const ignore = () => {}
-  // pg throws where nobody listens, and a restarted database would end the process. Who else listens still hears it.
+  // Without a listener pg throws, and a restart of the database would end the process. Listeners of the user still hear it.
   pool.on('error', ignore)
-  const listen = (channel: string, heard: (payload: string) => void) => {
-    if (pool.options.max === 1) {
-      throw new Error(
-        'postgres: the pool has a single connection, and one is kept for LISTEN; give it more (`max`), or set `listenUrl`',
-      )
-    }
-    const connect = async () => {
-      const connection = await pool.connect()
-      return held(connection, () => connection.release(true))
-    }
-    return listenWithPg(connect, channel, heard)
+  const connect = async () => {
+    const connection = await pool.connect()
+    return dedicate(connection, () => connection.release(true))
   }
-  return pgClient(pool, listen, async () => {
-    pool.off('error', ignore)
-  })
+  return {
+    query: queryOn(pool),
+    listen(channel, onPayload) {
+      if (pool.options.max === 1) {
+        throw new Error(
+          'postgres: the pool has a single connection, and one is kept for LISTEN; give it more (`max`), or set `listenUrl`',
+        )
+      }
+      return listenOn(connect, channel, onPayload)
+    },
+    async close() {
+      pool.off('error', ignore)
+    },
+  }
 }
 
-export function ownPool(pg: Pg, connectionString: string): Client {
+/** A client on a pool that is made here. */
+export function clientForPg(pg: Pg, connectionString: string): Client {
   const config = {
     connectionString,
     connectionTimeoutMillis: CONNECT_TIMEOUT,
@@ -84,91 +97,95 @@ export function ownPool(pg: Pg, connectionString: string): Client {
   pool.on('error', () => {})
   const connect = async () => {
     const connection = new pg.Client(config)
-    // Before `connect`, so that no error finds nobody listening.
+    // Before connecting, because an error without a listener is thrown.
     connection.on('error', () => {})
     await connection.connect()
-    return held(connection, () => void connection.end().catch(() => {}))
+    return dedicate(connection, () => void connection.end().catch(() => {}))
   }
-  return pgClient(
-    pool,
-    (channel, heard) => listenWithPg(connect, channel, heard),
-    () => pool.end(),
-  )
-}
-
-function pgClient(pool: Pick<PgPool, 'query'>, listen: Client['listen'], end: () => Promise<void>): Client {
   return {
-    async query(text, values, limit = QUERY_TIMEOUT) {
-      // The time limit makes the pool discard a connection that hangs. No prepared statement: PgBouncer.
-      const { rows } = await pool.query({ text, values: [...values], rowMode: 'array', query_timeout: limit })
-      return rows.map(texts)
-    },
-    listen,
-    close: end,
+    query: queryOn(pool),
+    listen: (channel, onPayload) => listenOn(connect, channel, onPayload),
+    close: () => pool.end(),
   }
 }
 
-interface Held {
+function queryOn(pool: Pick<PgPool, 'query'>): Client['query'] {
+  return async (text, values, limit = QUERY_TIMEOUT) => {
+    // The time limit makes the pool discard a connection that hangs. Statements are not prepared, because poolers such as
+    // PgBouncer may give each one another connection.
+    const { rows } = await pool.query({ text, values: [...values], rowMode: 'array', query_timeout: limit })
+    return rows.map(texts)
+  }
+}
+
+/** A connection that nobody else uses. */
+interface Dedicated {
   connection: PgConnection
   /** Ends the connection, whatever its state. */
   drop(): void
+  /** Resolves when the connection has ended. */
   ended: Promise<void>
 }
 
-function held(connection: PgConnection, drop: () => void): Held {
+function dedicate(connection: PgConnection, drop: () => void): Dedicated {
   return { connection, drop, ended: new Promise((resolve) => connection.on('end', resolve)) }
 }
 
-function listenWithPg(connect: () => Promise<Held>, channel: string, heard: (payload: string) => void): Listening {
-  let current: Held | undefined
+function listenOn(connect: () => Promise<Dedicated>, channel: string, onPayload: (payload: string) => void): Listening {
+  /** The connection that listens, if there is one. */
+  let current: Dedicated | undefined
   let attempt: Promise<void> | undefined
   let failures = 0
   let closed = false
-  let retry: NodeJS.Timeout | undefined
-  let probe: NodeJS.Timeout | undefined
+  let retryTimer: NodeJS.Timeout | undefined
+  let testTimer: NodeJS.Timeout | undefined
 
-  const lost = (held: Held) => {
-    if (held !== current) return
+  const query = ({ connection }: Dedicated, text: string) =>
+    connection.query({ text, values: [], rowMode: 'array', query_timeout: TEST_TIMEOUT })
+
+  const retryLater = () => {
+    clearTimeout(retryTimer)
+    if (closed) return
+    const pause = Math.min(LONGEST_PAUSE, 50 * 2 ** failures++) * (0.5 + Math.random() / 2)
+    retryTimer = setTimeout(() => ready().catch(() => {}), pause)
+    retryTimer.unref()
+  }
+
+  const replace = (lost: Dedicated) => {
+    if (lost !== current) return
     current = undefined
-    clearInterval(probe)
-    held.drop()
+    clearInterval(testTimer)
+    lost.drop()
     retryLater()
   }
-  const retryLater = () => {
-    clearTimeout(retry)
-    if (closed) return
-    const delay = Math.min(2_000, 50 * 2 ** failures++) * (0.5 + Math.random() / 2)
-    retry = setTimeout(() => ready().catch(() => {}), delay)
-    retry.unref()
-  }
-  const ask = (held: Held, text: string, limit: number) =>
-    held.connection.query({ text, values: [], rowMode: 'array', query_timeout: limit })
+
   const begin = async () => {
-    clearTimeout(retry)
-    let held: Held | undefined
+    clearTimeout(retryTimer)
+    let made: Dedicated | undefined
     try {
       const fresh = await connect()
-      held = fresh
+      made = fresh
       fresh.connection.on('notification', ({ payload }) => {
-        if (payload !== undefined && !closed) heard(payload)
+        if (payload !== undefined && !closed) onPayload(payload)
       })
-      fresh.connection.on('error', () => lost(fresh))
-      fresh.connection.on('end', () => lost(fresh))
-      await ask(fresh, `listen "${channel}"`, PROBE_TIMEOUT)
-      if (closed) throw new Error('postgres: closed')
+      fresh.connection.on('error', () => replace(fresh))
+      fresh.connection.on('end', () => replace(fresh))
+      await query(fresh, `listen "${channel}"`)
+      if (closed) throw closedError()
       current = fresh
       failures = 0
-      // A connection that a firewall forgot is silent, not broken.
-      probe = setInterval(() => ask(fresh, 'select 1', PROBE_TIMEOUT).catch(() => lost(fresh)), PROBE_INTERVAL)
-      probe.unref()
+      // A connection that a firewall forgot does not break: it is silent, until it is asked something.
+      testTimer = setInterval(() => query(fresh, 'select 1').catch(() => replace(fresh)), TEST_INTERVAL)
+      testTimer.unref()
     } catch (error) {
-      held?.drop()
+      made?.drop()
       retryLater()
       throw error
     }
   }
+
   const ready = async (): Promise<void> => {
-    if (closed) throw new Error('postgres: closed')
+    if (closed) throw closedError()
     if (current) return
     attempt ??= begin().finally(() => {
       attempt = undefined
@@ -180,13 +197,13 @@ function listenWithPg(connect: () => Promise<Held>, channel: string, heard: (pay
     ready,
     async close() {
       closed = true
-      clearTimeout(retry)
-      clearInterval(probe)
+      clearTimeout(retryTimer)
+      clearInterval(testTimer)
       const last = current
       current = undefined
       last?.drop()
-      // As long as it is there its errors must find a listener, the pool's for instance.
-      if (last) await within(1_000, last.ended).catch(() => {})
+      // Until it has ended its errors need a listener, and the caller may be about to take away the pool's.
+      if (last) await within(END_TIMEOUT, last.ended).catch(() => {})
       await attempt?.catch(() => {})
     },
   }

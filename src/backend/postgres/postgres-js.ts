@@ -4,6 +4,7 @@ import {
   APPLICATION,
   type Client,
   CONNECT_TIMEOUT,
+  closedError,
   type Listening,
   POOL_SIZE,
   QUERY_TIMEOUT,
@@ -11,7 +12,7 @@ import {
   type Value,
 } from './connection.js'
 
-// The parts of the library that we use, so that it need not be installed for our types.
+// The parts of the library that are used, so that it need not be installed for our types.
 
 interface SqlQuery {
   values(): PromiseLike<readonly unknown[][]>
@@ -31,57 +32,61 @@ interface PostgresJsOptions {
   onnotice: () => void
 }
 
+/** What is used of the module `postgres`. */
 export type MakeSql = (
   url: string,
   options: PostgresJsOptions,
 ) => PostgresJs & { end(options: { timeout: number }): Promise<void> }
 
-export function ownSql(postgres: MakeSql, url: string): Client {
+/** A client on a `sql` that is made here. */
+export function clientForPostgresJs(postgres: MakeSql, url: string): Client {
   const sql = postgres(url, {
     max: POOL_SIZE,
     connect_timeout: CONNECT_TIMEOUT / 1000,
-    // Its default waits up to 20 s, and queries with it.
+    // In seconds. The library's own pauses grow to 20 s, and queries wait for them.
     backoff: (retries) => Math.min(1, 0.05 * 2 ** retries) * (0.5 + Math.random() / 2),
     connection: { application_name: APPLICATION },
     onnotice: () => {},
   })
-  return { ...sqlClient(sql), close: () => sql.end({ timeout: 5 }) }
+  return { ...clientForSql(sql), close: () => sql.end({ timeout: 5 }) }
 }
 
-export function sqlClient(sql: PostgresJs): Client {
+/** A client on a `sql` that the user made. */
+export function clientForSql(sql: PostgresJs): Client {
   return {
     async query(text, values, limit = QUERY_TIMEOUT) {
-      // Unprepared statements would take it two round trips. Who must not prepare has said so when making `sql`.
+      // Prepared, because the library needs two round trips for a statement that is not. A user whose pooler cannot have that
+      // has switched it off when making `sql`.
       const answer = sql.unsafe(text, [...values], { prepare: true }).values()
-      // It would wait forever, for a connection as for an answer.
+      // The library itself would wait forever, for a connection as well as for an answer.
       const rows = await within(limit, answer)
       return rows.map(texts)
     },
-    listen: (channel, heard) => listenWithSql(sql, channel, heard),
+    listen: (channel, onPayload) => listenOn(sql, channel, onPayload),
     close: async () => {},
   }
 }
 
 /**
- * postgres.js keeps its listening connection to itself, and connects it again on its own: also when the first `listen` was
- * rejected, so that a second one would hear everything twice.
+ * postgres.js has a listening connection of its own and connects it again by itself. It does so even after a `listen` that was
+ * rejected, so there is only ever one: a second one would receive everything twice.
  */
-function listenWithSql(sql: PostgresJs, channel: string, heard: (payload: string) => void): Listening {
-  let first: Promise<{ unlisten(): Promise<void> }> | undefined
+function listenOn(sql: PostgresJs, channel: string, onPayload: (payload: string) => void): Listening {
+  let listening: Promise<{ unlisten(): Promise<void> }> | undefined
   let closed = false
   return {
     async ready() {
-      if (closed) throw new Error('postgres: closed')
-      if (first) return
-      first = sql.listen(channel, (payload) => {
-        if (!closed) heard(payload)
+      if (closed) throw closedError()
+      if (listening) return
+      listening = sql.listen(channel, (payload) => {
+        if (!closed) onPayload(payload)
       })
-      await within(QUERY_TIMEOUT, first)
+      await within(QUERY_TIMEOUT, listening)
     },
     async close() {
       closed = true
-      const listening = await first?.catch(() => undefined)
-      await listening?.unlisten().catch(() => {})
+      const last = await listening?.catch(() => undefined)
+      await last?.unlisten().catch(() => {})
     },
   }
 }

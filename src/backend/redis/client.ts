@@ -1,12 +1,11 @@
 /**
- * The Redis clients that users have, and all that differs between them: ioredis and node-redis, for a single server, behind
- * sentinels, or for a cluster. The rest of the backend sees a {@link Connection}.
+ * Which Redis client it is: of ioredis or of node-redis, for a single server, behind sentinels, or for a cluster. The rest of
+ * the backend sees a `Connection`.
  *
- * A client that the user hands in is only a template: each connection is a `duplicate()` of it with settings of ours, because
- * ours must not send a command again after a reconnect (it may have been executed), must not queue while Redis is away,
- * and one of them must be free to subscribe. The user's own client is neither used nor closed.
+ * A client that the user hands in is only a template: each connection is a `duplicate()` of it with other settings. It must not
+ * send a command again after a reconnect (it may have been executed), must not queue commands while Redis is away, and one
+ * connection must be free to subscribe. The user's own client is neither used nor closed.
  */
-
 import { ifInstalled } from '../optional.js'
 import type { Connector } from './connection.js'
 import { type IoredisClient, type IoredisCluster, ioredisConnector, isIoredis } from './ioredis.js'

@@ -1,7 +1,7 @@
 /** Connections made with ioredis. */
-import { backoff, type Connector, type Events, type Send } from './connection.js'
+import { backoff, type ConnectionEvents, type Connector, type Send, sendingToOne } from './connection.js'
 
-/** What we need of an ioredis `Redis`. */
+/** What is used of an ioredis `Redis`. */
 export interface IoredisClient {
   readonly status: string
   readonly options: {
@@ -18,7 +18,7 @@ export interface IoredisClient {
   on(event: string, listener: (...args: unknown[]) => void): unknown
 }
 
-/** What we need of an ioredis `Cluster`. */
+/** What is used of an ioredis `Cluster`. */
 export interface IoredisCluster {
   readonly isCluster: boolean
   readonly status: string
@@ -39,45 +39,36 @@ export function isIoredis(client: object): client is IoredisClient | IoredisClus
   return typeof client === 'object' && client !== null && 'call' in client && 'status' in client
 }
 
-/** What makes ioredis reject commands instead of queueing or repeating them. */
+export function ioredisConnector(client: IoredisClient | IoredisCluster): Connector {
+  return 'isCluster' in client && client.isCluster ? clusterConnector(client) : serverConnector(client)
+}
+
+/** Makes ioredis reject commands instead of queueing them or sending them again. */
 const NO_SECOND_TRY = {
   lazyConnect: false,
   enableOfflineQueue: false,
   autoResendUnfulfilledCommands: false,
   maxRetriesPerRequest: 0,
-  // Ours does it, because the library's leaves a rejection unhandled when the connection breaks again at once.
+  // The subscriptions here do it: the library leaves a rejection unhandled when the connection breaks again at once.
   autoResubscribe: false,
   keyPrefix: '',
   stringNumbers: false,
 }
 
-export function ioredisConnector(client: IoredisClient | IoredisCluster): Connector {
-  return 'isCluster' in client && client.isCluster ? ioredisCluster(client) : ioredis(client)
-}
-
-function ioredis(template: IoredisClient): Connector {
+function serverConnector(template: IoredisClient): Connector {
   return {
     kind: 'ioredis',
     keyPrefix: template.options.keyPrefix ?? '',
     secret: template.options.password ?? undefined,
     connect(events) {
       const client = template.duplicate({ ...NO_SECOND_TRY, retryStrategy: backoff })
-      tell(client, events)
-      const send: Send = ([command = '', ...args]) => client.call(command, ...args)
-      return {
-        ready: () => client.status === 'ready',
-        send: (_key, args) => send(args),
-        masters: async () => [send],
-        publish: (channel, message) => send(['publish', channel, message]),
-        subscribe: (channel) => client.subscribe(channel),
-        unsubscribe: (channel) => client.unsubscribe(channel),
-        destroy: () => client.disconnect(),
-      }
+      report(client, events)
+      return { ...sendingToOne(sendTo(client)), ...common(client) }
     },
   }
 }
 
-function ioredisCluster(template: IoredisCluster): Connector {
+function clusterConnector(template: IoredisCluster): Connector {
   const { redisOptions, keyPrefix } = template.options
   return {
     kind: 'ioredis cluster',
@@ -88,49 +79,56 @@ function ioredisCluster(template: IoredisCluster): Connector {
         lazyConnect: false,
         clusterRetryStrategy: backoff,
         keyPrefix: '',
-        // A command whose connection broke may have been executed: not again.
+        // A command whose connection broke may have been executed, so it is not sent again.
         retryDelayOnFailover: 0,
-        // Nodes are connected at first use, and what waits for that is rejected with the first failure.
+        // The library connects to each server at its first use; commands wait for that, and reject if it fails.
         redisOptions: { ...redisOptions, ...NO_SECOND_TRY, enableOfflineQueue: true },
         scaleReads: 'master',
         slotsRefreshInterval: 5_000,
       })
-      tell(client, events)
-      const to =
-        (node: IoredisClient): Send =>
-        ([command = '', ...args]) =>
-          node.call(command, ...args)
+      report(client, events)
       return {
-        ready: () => client.status === 'ready',
-        send: (_key, [command = '', ...args]) => client.call(command, ...args),
-        masters: async () => client.nodes('master').map(to),
+        send: (_key, args) => sendTo(client)(args),
+        masters: async () => client.nodes('master').map(sendTo),
         async publish(channel, message) {
-          // The library would take any node, each time another.
-          const node = pick(client.nodes('master'), channel)
-          if (!node) throw new Error('no node of the cluster is known')
-          return to(node)(['publish', channel, message])
+          // The library would take another server each time.
+          const server = pick(client.nodes('master'), channel)
+          if (!server) throw new Error('no node of the cluster is known')
+          return sendTo(server)(['publish', channel, message])
         },
-        subscribe: (channel) => client.subscribe(channel),
-        unsubscribe: (channel) => client.unsubscribe(channel),
-        destroy: () => client.disconnect(),
+        ...common(client),
       }
     },
   }
 }
 
-/** The same node for the same text, on all nodes of ours that see the same cluster. */
-function pick(nodes: IoredisClient[], text: string): IoredisClient | undefined {
+function sendTo(client: IoredisClient | IoredisCluster): Send {
+  return ([command = '', ...args]) => client.call(command, ...args)
+}
+
+/** What is the same for one server and for a cluster. */
+function common(client: IoredisClient | IoredisCluster) {
+  return {
+    ready: () => client.status === 'ready',
+    subscribe: (channel: string) => client.subscribe(channel),
+    unsubscribe: (channel: string) => client.unsubscribe(channel),
+    destroy: () => client.disconnect(),
+  }
+}
+
+/** One of the servers: for the same text the same one, on every node of mcp-roam that sees the same cluster. */
+function pick(servers: IoredisClient[], text: string): IoredisClient | undefined {
   const address = ({ options }: IoredisClient) => `${options.host}:${options.port}`
-  const sorted = nodes.toSorted((a, b) => (address(a) < address(b) ? -1 : 1))
+  const sorted = servers.toSorted((a, b) => (address(a) < address(b) ? -1 : 1))
   let sum = 0
   for (let i = 0; i < text.length; i++) sum = (sum * 31 + text.charCodeAt(i)) % 1_000_003
   return sorted[sum % sorted.length]
 }
 
-function tell(client: IoredisClient | IoredisCluster, events: Events): void {
+function report(client: IoredisClient | IoredisCluster, events: ConnectionEvents): void {
   client.on('ready', () => events.ready())
-  client.on('error', (error) => events.trouble(error))
-  client.on('node error', (error) => events.trouble(error))
-  client.on('close', () => events.trouble(new Error('the connection was closed')))
+  client.on('error', (error) => events.failed(error))
+  client.on('node error', (error) => events.failed(error))
+  client.on('close', () => events.failed(new Error('the connection was closed')))
   client.on('message', (channel, text) => events.message(String(channel), String(text)))
 }

@@ -1,7 +1,7 @@
 /** Connections made with node-redis. */
-import { backoff, type Connector, type Events, type Send } from './connection.js'
+import { backoff, type ConnectionEvents, type Connector, type Send, sendingToOne } from './connection.js'
 
-/** What all of node-redis' clients have in common for us. */
+/** What is used of each of node-redis' clients. */
 interface NodeRedisCommon<Self> {
   readonly isReady: boolean
   connect(): Promise<unknown>
@@ -12,13 +12,13 @@ interface NodeRedisCommon<Self> {
   duplicate(overrides?: object): Self
 }
 
-/** What we need of a client made by node-redis' `createClient`. */
+/** What is used of a client made by node-redis' `createClient`. */
 export interface NodeRedisClient extends NodeRedisCommon<NodeRedisClient> {
   readonly options: { socket?: object; password?: string }
   sendCommand(args: string[], options?: { typeMapping: object }): Promise<unknown>
 }
 
-/** What we need of a client made by node-redis' `createCluster`. */
+/** What is used of a client made by node-redis' `createCluster`. */
 export interface NodeRedisCluster extends NodeRedisCommon<NodeRedisCluster> {
   readonly masters: readonly { address: string }[]
   nodeClient(node: { address: string }): Promise<{ sendCommand: NodeRedisClient['sendCommand'] }>
@@ -30,7 +30,7 @@ export interface NodeRedisCluster extends NodeRedisCommon<NodeRedisCluster> {
   ): Promise<unknown>
 }
 
-/** What we need of a client made by node-redis' `createSentinel`. */
+/** What is used of a client made by node-redis' `createSentinel`. */
 export interface NodeRedisSentinel extends NodeRedisCommon<NodeRedisSentinel> {
   getSentinelNode(): unknown
   sendCommand(isReadonly: boolean | undefined, args: string[], options?: { typeMapping: object }): Promise<unknown>
@@ -40,91 +40,97 @@ export function isNodeRedis(client: object): client is NodeRedisClient | NodeRed
   return typeof client === 'object' && client !== null && 'sendCommand' in client && 'isReady' in client
 }
 
-/** Replies as plain strings, whatever the user's client maps them to. */
-const PLAIN = { typeMapping: {} }
-
 export function nodeRedisConnector(client: NodeRedisClient | NodeRedisCluster | NodeRedisSentinel): Connector {
-  if ('nodeClient' in client) return nodeRedisCluster(client)
-  if ('getSentinelNode' in client) return nodeRedisSentinel(client)
-  return nodeRedis(client)
+  if ('nodeClient' in client) return clusterConnector(client)
+  if ('getSentinelNode' in client) return sentinelConnector(client)
+  return serverConnector(client)
 }
 
-function nodeRedis(template: NodeRedisClient): Connector {
+/** Has replies come as plain strings, whatever the user's client makes of them. */
+const PLAIN = { typeMapping: {} }
+
+/** node-redis puts no prefix before commands that are given as words. */
+const keyPrefix = ''
+
+function serverConnector(template: NodeRedisClient): Connector {
   return {
     kind: 'node-redis',
-    // Commands that we send as words are not prefixed by node-redis.
-    keyPrefix: '',
+    keyPrefix,
     secret: template.options?.password,
     connect(events) {
       const client = template.duplicate({
         disableOfflineQueue: true,
         socket: { ...template.options?.socket, reconnectStrategy: backoff },
       })
-      client.on('error', (error) => events.trouble(error))
+      client.on('error', (error) => events.failed(error))
       client.on('ready', () => events.ready())
-      client.connect().catch(events.trouble)
-      const send: Send = (args) => client.sendCommand(args, PLAIN)
+      client.connect().catch(events.failed)
       return {
-        ready: () => client.isReady,
-        send: (_key, args) => send(args),
-        masters: async () => [send],
-        publish: (channel, message) => send(['publish', channel, message]),
-        ...subscriptions(client, events),
+        ...sendingToOne((args) => client.sendCommand(args, PLAIN)),
+        ...common(client, events),
         destroy: () => destroy(client),
       }
     },
   }
 }
 
-function nodeRedisCluster(template: NodeRedisCluster): Connector {
+function clusterConnector(template: NodeRedisCluster): Connector {
   return {
     kind: 'node-redis cluster',
-    keyPrefix: '',
+    keyPrefix,
     secret: undefined,
     connect(events) {
       const client = template.duplicate()
-      const stop = dial(client, events)
+      const destroy = connectUntilItWorks(client, events)
       return {
-        ready: () => client.isReady,
         send: (key, args) => client.sendCommand(key, false, args, PLAIN),
         publish: (channel, message) => client.sendCommand(channel, false, ['publish', channel, message], PLAIN),
         masters: () =>
           Promise.all(
             client.masters.map(async (master): Promise<Send> => {
-              const node = await client.nodeClient(master)
-              return (args) => node.sendCommand(args, PLAIN)
+              const server = await client.nodeClient(master)
+              return (args) => server.sendCommand(args, PLAIN)
             }),
           ),
-        ...subscriptions(client, events),
-        destroy: stop,
+        ...common(client, events),
+        destroy,
       }
     },
   }
 }
 
-function nodeRedisSentinel(template: NodeRedisSentinel): Connector {
+function sentinelConnector(template: NodeRedisSentinel): Connector {
   return {
     kind: 'node-redis sentinel',
-    keyPrefix: '',
+    keyPrefix,
     secret: undefined,
     connect(events) {
       const client = template.duplicate()
-      const stop = dial(client, events)
-      const send: Send = (args) => client.sendCommand(false, args, PLAIN)
+      const destroy = connectUntilItWorks(client, events)
       return {
-        ready: () => client.isReady,
-        send: (_key, args) => send(args),
-        masters: async () => [send],
-        publish: (channel, message) => send(['publish', channel, message]),
-        ...subscriptions(client, events),
-        destroy: stop,
+        ...sendingToOne((args) => client.sendCommand(false, args, PLAIN)),
+        ...common(client, events),
+        destroy,
       }
     },
   }
 }
 
-/** node-redis gives up if a cluster or sentinel cannot be reached at the first attempt. Returns the way to end it. */
-function dial(client: NodeRedisCluster | NodeRedisSentinel, events: Events): () => void {
+/** What is the same for one server, sentinels and a cluster. */
+function common(client: NodeRedisCommon<unknown>, events: ConnectionEvents) {
+  const listener = (text: string, channel: string) => events.message(channel, text)
+  return {
+    ready: () => client.isReady,
+    subscribe: (channel: string) => client.subscribe(channel, listener),
+    unsubscribe: (channel: string) => client.unsubscribe(channel),
+  }
+}
+
+/**
+ * Connects to a cluster or sentinels, again and again: node-redis by itself gives up if the first attempt fails. Returns a
+ * function that ends the attempts and the connection.
+ */
+function connectUntilItWorks(client: NodeRedisCluster | NodeRedisSentinel, events: ConnectionEvents): () => void {
   let ended = false
   let timer: NodeJS.Timeout | undefined
   const attempt = async (number: number): Promise<void> => {
@@ -134,11 +140,11 @@ function dial(client: NodeRedisCluster | NodeRedisSentinel, events: Events): () 
       else events.ready()
     } catch (error) {
       if (ended) return
-      events.trouble(error)
+      events.failed(error)
       timer = setTimeout(attempt, backoff(number), number + 1)
     }
   }
-  client.on('error', (error) => events.trouble(error))
+  client.on('error', (error) => events.failed(error))
   void attempt(1)
   return () => {
     ended = true
@@ -147,15 +153,7 @@ function dial(client: NodeRedisCluster | NodeRedisSentinel, events: Events): () 
   }
 }
 
-function subscriptions(client: NodeRedisCommon<unknown>, events: Events) {
-  const listener = (text: string, channel: string) => events.message(channel, text)
-  return {
-    subscribe: (channel: string) => client.subscribe(channel, listener),
-    unsubscribe: (channel: string) => client.unsubscribe(channel),
-  }
-}
-
-/** Some of the library's classes throw when they are not open, some reject. */
+/** Some of the library's classes throw when they are not open, some reject; neither matters here. */
 function destroy(client: NodeRedisCommon<unknown>): void {
   Promise.resolve()
     .then(() => client.destroy())
