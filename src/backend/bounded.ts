@@ -20,7 +20,7 @@ export interface BoundedBackend extends Omit<CompleteBackend, 'sessions'> {
  * backend that is away. Of a listing each step is limited by itself, and the time that its consumer takes does not count.
  *
  * A record that a later version of this library wrote is there and cannot be served: `load` rejects with {@link Unavailable},
- * so that its session is not taken for gone. `list` skips it and goes on, and reports how many it skipped.
+ * so that nobody concludes that its session is gone. `list` skips it and goes on, and reports how many it skipped.
  *
  * @param given What the user handed in; the memory of this process takes the place of what it lacks.
  * @param timeout Longest wait for one answer, in milliseconds.

@@ -20,7 +20,7 @@ export interface MemoryBackend extends CompleteBackend {}
  * A backend in memory. Everything in it expires; what has expired is removed bit by bit as other things are written, so there
  * is no timer. `close` does nothing: handlers that share one backend can come and go, as nodes would around a server.
  *
- * @throws TypeError if an option is of no use.
+ * @throws TypeError if an option cannot be right; the message says what to write.
  *
  * @example
  * ```ts

@@ -30,7 +30,7 @@ export function checkClock(where: string, now: unknown): void {
   if (typeof now !== 'function') throw new TypeError(`${where}: \`now\` must be a function, such as Date.now`)
 }
 
-/** The retention, with the default for each value that is left out. Throws if a value is of no use. */
+/** The retention, with the default for each value that is left out. Throws if a value cannot be right. */
 export function checkRetention(where: string, retention: Retention = {}): Required<Retention> {
   checkNames(`${where}: \`retention\``, retention, Object.keys(DEFAULT_RETENTION))
   const {

@@ -32,15 +32,15 @@ export type PostgresOptions = PostgresSettings &
 
 export interface PostgresSettings {
   /**
-   * The schema that holds our tables and functions; made if it is missing. Letters, digits, `_` and `-`, case counts.
-   * Also the name of the notification channel. Default `mcp_roam`.
+   * The schema that holds the tables and functions, and the name of the notification channel; made if it is missing. Letters,
+   * digits, `_` and `-`; case counts. Default `mcp_roam`.
    */
   schema?: string
   /** How much of each stream is kept. Default: 1 hour, 10,000 events, 16 Mi UTF-16 code units. */
   retention?: Retention
   /**
-   * Where to connect for LISTEN, which needs a connection of its own that no pooler (PgBouncer, RDS Proxy) hands around:
-   * the address of the server itself. Default: what `url` or `pool` says.
+   * Where to connect for LISTEN: an address like `url`. LISTEN needs a connection of its own, so this is for a `url` or `pool`
+   * that leads to a pooler (PgBouncer, RDS Proxy), and says where the server itself is. Default: what `url` or `pool` says.
    */
   listenUrl?: string
 }
@@ -48,22 +48,26 @@ export interface PostgresSettings {
 /** What {@link postgres} returns. */
 export interface PostgresBackend extends CompleteBackend {
   /**
-   * Makes the schema and its tables, or brings them up to date; does nothing if they are. The first use does the same, so
-   * call it only to do it at another time or as another user. Any number of nodes may call it at once. Rejects when the
-   * database cannot be reached or the user may not create what is missing.
+   * Makes the schema and its tables, or brings them up to date; does nothing if they are. The first use does the same, so call
+   * it only to have it done at another time or as another user. Any number of nodes may call it at once. Rejects when the
+   * database cannot be reached, or the user may not create what is missing.
    */
   migrate(): Promise<void>
 }
 
 /**
- * A backend on PostgreSQL, with `pg` or `postgres` (postgres.js), whichever is installed or you made a pool with. Nothing is
- * connected before it is used. What is lost while the database is away is rejected; afterwards everything goes on by itself.
+ * A backend on PostgreSQL.
+ *
+ * With `url` it connects with `pg`, or with `postgres` (postgres.js) if only that is installed; `pool` may be of either. Nothing
+ * is connected before it is used. While the database is away methods reject within a few seconds; a statement that was lost is
+ * not sent again. Afterwards everything goes on by itself, subscriptions too.
  *
  * With `url` there are up to ten connections, and one that listens while anything is subscribed. A `pg` pool lends one of its
  * connections for that, so give it at least two; it stays open when the backend is closed. Every statement is a transaction
  * of its own at the isolation level READ COMMITTED, which is PostgreSQL's default and must not be changed for this user.
  *
- * @throws TypeError if an option is of no use; the message never repeats the address, which may hold a password.
+ * @throws TypeError if an option cannot be right; the message says what to write, and never repeats the address, which may
+ * hold a password.
  *
  * @example
  * ```ts

@@ -49,13 +49,14 @@ export interface RedisBackend extends CompleteBackend {}
  * With `url` it connects with `ioredis`, or with `redis` (node-redis) if only that is installed. A `client` of either
  * library is a template: the backend opens connections of its own with the client's settings (`duplicate()`), one for
  * commands and one for subscriptions; the client itself is neither used nor closed, and need not be connected. Nothing is
- * connected before it is used. While Redis is away methods reject within a few seconds, mostly at once, and what was lost is
- * not sent again; afterwards everything, subscriptions too, goes on by itself.
+ * connected before it is used. While Redis is away methods reject within a few seconds, mostly at once; a command that was
+ * lost is not sent again. Afterwards everything goes on by itself, subscriptions too.
  *
  * The server must not evict keys before they expire (`maxmemory-policy noeviction`), and a session is as durable as the
  * server's persistence: with `appendonly yes` it survives a restart of Redis.
  *
- * @throws TypeError if an option is of no use; the message never repeats the address, which may hold a password.
+ * @throws TypeError if an option cannot be right; the message says what to write, and never repeats the address, which may
+ * hold a password.
  *
  * @example
  * ```ts
@@ -120,7 +121,7 @@ function checkUrl(url: string): URL {
   if (!URL.canParse(url)) throw wrong('not a URL')
   const address = new URL(url)
   if (address.protocol !== 'redis:' && address.protocol !== 'rediss:') {
-    // The protocol is not repeated: of an address without one it may be the host or the user.
+    // The message does not repeat it: what stands before the colon may be the host or the user of an address without protocol.
     throw wrong('the protocol is neither redis: nor rediss:')
   }
   if (!address.hostname) throw wrong('there is no host')

@@ -17,7 +17,7 @@ export interface SqliteOptions {
   retention?: Retention
   /** The clock, in milliseconds since the epoch; all processes on the file need the same. Default `Date.now`. */
   now?: () => number
-  /** Milliseconds between looks for messages of other processes; only while something is subscribed. Default 10. */
+  /** Milliseconds between looks for messages of other processes, while something is subscribed; at least 1. Default 10. */
   pollInterval?: number
 }
 
@@ -31,8 +31,8 @@ export interface SqliteBackend extends CompleteBackend {}
  * Sessions are on the disk before `create` and `update` resolve. Events and messages survive the death of all processes; a
  * power failure may take the last ones.
  *
- * @throws TypeError if an option is of no use, such as a `file` that is not the path of a file. That includes SQLite's
- * `:memory:`: use `mcp-roam/memory` instead.
+ * @throws TypeError if an option cannot be right; the message says what to write. SQLite's `:memory:` is no file: use
+ * `mcp-roam/memory` instead.
  *
  * @example
  * ```ts

@@ -16,7 +16,7 @@ export class RedisUnavailable extends Error {
 }
 
 export interface LinkOptions {
-  /** Rejects if the server is of no use. Called before the first command, and before later ones until it has resolved once. */
+  /** Rejects if the server cannot be used. Called before the first command, and before later ones until it has resolved once. */
   check?(send: Send): Promise<void>
   /** The connection can be used, for the first time or again. */
   ready?(): void
@@ -79,7 +79,7 @@ export class Link {
   /**
    * Replaces the connection by a new one; commands that were not answered yet reject.
    *
-   * @param generation Of the connection that is of no use. Nothing is done if that one was replaced already.
+   * @param generation Which connection is meant. Nothing is done if that one was replaced already.
    */
   replace(reason: string, generation: number): void {
     if (this.#closed || generation !== this.#generation) return
