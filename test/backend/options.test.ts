@@ -12,7 +12,7 @@ const BACKENDS: [string, (options: unknown) => unknown, object][] = [
   ['postgres', (options) => postgres(options as Parameters<typeof postgres>[0]), { url: 'postgres://localhost/app' }],
 ]
 
-describe.each(BACKENDS)('%s() throws a TypeError', (name, make, needed) => {
+describe.each(BACKENDS)('%s()', (name, make, needed) => {
   function messageFor(options: unknown): string {
     try {
       make(options)
@@ -23,33 +23,36 @@ describe.each(BACKENDS)('%s() throws a TypeError', (name, make, needed) => {
     return expect.unreachable('it was accepted')
   }
 
-  test('for options that are no object, and names those that there are', () => {
+  test('throws a TypeError for options that are no object, and names those that there are', () => {
     for (const options of [null, 'redis://:hunter2@db', 5]) {
       expect(messageFor(options)).toMatch(new RegExp(`^${name}: write an object; the options are .*\`retention\``))
       expect(messageFor(options)).not.toContain('hunter2')
     }
   })
 
-  test('for an unknown option, and names those that there are', () => {
+  test('throws a TypeError for an unknown option, and names those that there are', () => {
     expect(messageFor({ ...needed, retenton: {} })).toMatch(
       new RegExp(`^${name}: there is no option \`retenton\`; the options are .*\`retention\``),
     )
   })
 
-  test('for an address in the place of a name, without repeating it', () => {
+  test('throws a TypeError for an address in the place of a name, without repeating it', () => {
     expect(messageFor({ ...needed, 'redis://:hunter2@db': true })).toMatch(/there is no such option/)
     expect(messageFor({ ...needed, 'redis://:hunter2@db': true })).not.toContain('hunter2')
   })
 
-  test.each(['ttl', 'maxEvents', 'maxBytes'])('for a retention.%s below 1, or that is no number', (option) => {
-    for (const value of [0, -1, Number.NaN, '10', null, {}]) {
-      expect(messageFor({ ...needed, retention: { [option]: value } })).toBe(
-        `${name}: \`retention.${option}\` must be a number of at least 1`,
-      )
-    }
-  })
+  test.each(['ttl', 'maxEvents', 'maxBytes'])(
+    'throws a TypeError for a retention.%s below 1, or that is no number',
+    (option) => {
+      for (const value of [0, -1, Number.NaN, '10', null, {}]) {
+        expect(messageFor({ ...needed, retention: { [option]: value } })).toBe(
+          `${name}: \`retention.${option}\` must be a number of at least 1`,
+        )
+      }
+    },
+  )
 
-  test('for an unknown part of the retention, and names those that there are', () => {
+  test('throws a TypeError for an unknown part of the retention, and names those that there are', () => {
     expect(messageFor({ ...needed, retention: { maxSize: 1 } })).toBe(
       `${name}: \`retention\`: there is no option \`maxSize\`; the options are \`ttl\`, \`maxEvents\`, \`maxBytes\``,
     )
