@@ -1,18 +1,7 @@
 import assert from 'node:assert/strict'
 import type { Backend, MessageBus } from '../backend/backend.js'
-import {
-  atOnce,
-  BRIEF,
-  type ContractCase,
-  casesOf,
-  eventually,
-  hostileTexts,
-  LONG,
-  type Make,
-  PROPERTY_NAMES,
-  randomId,
-  randomText,
-} from './kit.js'
+import { atOnce, BRIEF, type ContractCase, casesOf, eventually, LONG, type Make } from './kit.js'
+import { hostileTexts, PROPERTY_NAMES, randomId, randomText } from './samples.js'
 
 /** The contract of `MessageBus`. */
 export function messageBusContract(make: Make): ContractCase[] {

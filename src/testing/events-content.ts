@@ -1,16 +1,7 @@
 import assert from 'node:assert/strict'
 import { dataOf, info, opened, positionsOf, streamOf } from './events-kit.js'
-import {
-  atOnce,
-  type ContractCase,
-  casesOf,
-  eventually,
-  type Make,
-  PROPERTY_NAMES,
-  present,
-  randomId,
-  randomText,
-} from './kit.js'
+import { atOnce, type ContractCase, casesOf, eventually, type Make, present } from './kit.js'
+import { PROPERTY_NAMES, randomId, randomText } from './samples.js'
 
 /** What a stream holds: order, reading, ends, repeated batches, trimming, expiry. */
 export function contentCases(make: Make): ContractCase[] {

@@ -1,7 +1,8 @@
 /** How the cases of the event log use a stream. */
 import assert from 'node:assert/strict'
 import type { Backend, EventBatch, EventLog, StreamInfo, StreamInit, StreamSlice } from '../backend/backend.js'
-import { present, randomId } from './kit.js'
+import { present } from './kit.js'
+import { randomId } from './samples.js'
 
 export function log({ events }: Backend): EventLog {
   assert(events, 'the backend has no event log')

@@ -1,21 +1,9 @@
 import assert from 'node:assert/strict'
 import { info, log, opened, streamOf } from './events-kit.js'
-import {
-  atOnce,
-  BRIEF,
-  type ContractCase,
-  casesOf,
-  eventually,
-  hostileTexts,
-  LONG,
-  type Make,
-  newRecord,
-  PROPERTY_NAMES,
-  present,
-  randomId,
-} from './kit.js'
+import { atOnce, BRIEF, type ContractCase, casesOf, eventually, LONG, type Make, present } from './kit.js'
+import { hostileTexts, newRecord, PROPERTY_NAMES, randomId } from './samples.js'
 
-/** Who has a stream: opening, writers and claims, readers, deletion, and that no stream is taken for another. */
+/** Who has a stream: opening, writers and claims, readers, deletion, and that streams of other names are untouched. */
 export function ownershipCases(make: Make): ContractCase[] {
   const { it } = casesOf(make)
   return [

@@ -1,21 +1,7 @@
 import assert from 'node:assert/strict'
 import type { SessionRecord, SessionStore } from '../backend/backend.js'
-import {
-  atOnce,
-  BRIEF,
-  type ContractCase,
-  casesOf,
-  eventually,
-  hostileTexts,
-  LONG,
-  type Make,
-  newRecord,
-  nextRevision,
-  PROPERTY_NAMES,
-  present,
-  randomId,
-  randomText,
-} from './kit.js'
+import { atOnce, BRIEF, type ContractCase, casesOf, eventually, LONG, type Make, present } from './kit.js'
+import { hostileTexts, newRecord, nextRevision, PROPERTY_NAMES, randomId, randomText } from './samples.js'
 
 /** What a session store says of itself. */
 export interface SessionStoreOptions {
