@@ -6,7 +6,7 @@
  *
  * A method that cannot do its work right now (connection lost, disk full) rejects; the caller answers 503 and tries again
  * later. `false` and `undefined` are answers about the data, never about trouble. No method needs a time limit of its own:
- * the caller sets one. Durations are milliseconds.
+ * the caller sets one. All durations are in milliseconds.
  */
 import type { JSONRPCRequest } from '../wire/jsonrpc.js'
 
@@ -19,10 +19,23 @@ export interface Backend {
   readonly events?: EventLog
   /** Default: the process's memory. */
   readonly bus?: MessageBus
-  /** Rejects when the backend cannot be reached. */
+  /** Rejects when the backend cannot be reached. Default: it is taken to be there. */
   ping?(): Promise<void>
-  /** Releases connections and files that the backend opened itself; a client that the user handed in stays open. */
+  /**
+   * Releases connections and files that the backend opened itself; a client that the user handed in stays open. May be called
+   * more than once.
+   */
   close?(): Promise<void>
+}
+
+/** A backend with nothing left out: what `memory()`, `sqlite()`, `redis()` and `postgres()` return. */
+export interface CompleteBackend extends Backend {
+  readonly name: string
+  readonly sessions: Required<SessionStore>
+  readonly events: EventLog
+  readonly bus: MessageBus
+  ping(): Promise<void>
+  close(): Promise<void>
 }
 
 /** The client messages that define a session's protocol state; a restore feeds them to a new server instance. */
@@ -31,7 +44,7 @@ export interface Journal {
   initialize: NonNullable<JSONRPCRequest['params']>
   /** Whether `notifications/initialized` was received. */
   initialized: boolean
-  /** Parameters of the last `logging/setLevel`. */
+  /** Parameters of the last `logging/setLevel`; undefined: there was none. */
   setLevel?: NonNullable<JSONRPCRequest['params']>
   /** URIs of each `resources/subscribe` not yet unsubscribed, oldest first. */
   subscriptions: string[]
@@ -41,10 +54,11 @@ export interface Journal {
 export interface SessionRecord {
   /** Version of this shape. */
   version: 1
+  /** The session id. Any text: a store must keep different ids apart, whatever characters they have. */
   id: string
   /** 1 at creation, one more at each update. */
   revision: number
-  /** Milliseconds since the epoch. */
+  /** When the session was created, in milliseconds since the epoch. */
   createdAt: number
   /** Salted hash of whom the session belongs to; null: anonymous. */
   principal: string | null
@@ -63,7 +77,7 @@ export interface SessionStore {
   /** The record; undefined: unknown, expired or deleted. */
   load(id: string): Promise<SessionRecord | undefined>
   /**
-   * Replaces the record whose stored revision is `record.revision - 1`, and sets its expiry.
+   * Replaces the record whose stored revision is `record.revision - 1`, and sets its expiry to `ttl` from now.
    * False: the stored revision is another one, or there is none; nothing was changed.
    * A store that cannot compare may replace any existing record; then the last of two writers wins.
    */
@@ -71,14 +85,20 @@ export interface SessionStore {
   /** Lets the record (and its state) expire `ttl` from now. False: there is none. */
   touch(id: string, ttl: number): Promise<boolean>
   /**
-   * Removes record and state for good: until {@link TOMBSTONE_TTL} has passed, `create`, `setState` and the event log's `open` refuse the id.
-   * False: there was none (the tombstone is set all the same).
+   * Removes record and state for good: until {@link TOMBSTONE_TTL} has passed, `create`, `setState` and the event log's `open`
+   * refuse the id. False: there was no record; the id is refused all the same.
    */
   delete(id: string): Promise<boolean>
-  /** All records that are there, in no particular order. One that comes or goes meanwhile may be missed, or seen twice. */
+  /**
+   * All records that are there, in no particular order. One that comes or goes meanwhile may be missed, or given twice.
+   * The caller limits the time for each record, not for the whole listing, and may stop before the end.
+   */
   list(): AsyncIterable<SessionRecord>
 
-  /** One value of a session's state. Leave out both methods, and `currentSession().state` says that the store has none. */
+  /**
+   * One value of a session's state; undefined: there is no such value, or no such session.
+   * A store may leave out both methods of state; then `currentSession().state` says that it has none.
+   */
   getState?(id: string, key: string): Promise<StateEntry | undefined>
   /**
    * Sets a value, or removes it (`value` undefined), if its stored revision is `expected` (0: there is no value;
@@ -87,11 +107,11 @@ export interface SessionStore {
   setState?(id: string, key: string, value: string | undefined, expected?: number): Promise<SetStateOutcome>
 }
 
-/** A value of a session's state; its revision differs at each change of that value. */
+/** A value of a session's state. */
 export interface StateEntry {
   /** JSON text. */
   value: string
-  /** Above 0. */
+  /** Above 0, and another one after each change, also when the value was removed in between. */
   revision: number
 }
 
@@ -100,7 +120,8 @@ export type SetStateOutcome = 'ok' | 'conflict' | 'gone'
 
 /**
  * Keeps the events of streams. A stream is named by its session and a stream id within it. Positions are whole numbers that
- * grow by one with each event of a stream. What is kept is bounded by the log's {@link Retention}; what falls out is the oldest.
+ * grow by one with each event of a stream. How much is kept is bounded by the log's {@link Retention}: the oldest events of a
+ * stream are removed first.
  */
 export interface EventLog {
   /**
@@ -109,32 +130,42 @@ export interface EventLog {
    */
   open(session: string, stream: string, init: StreamInit): Promise<boolean>
   /**
-   * Appends all events of the batch or none, and resolves when they would survive this process: the position of the last
-   * one (of the stream, for an empty batch, which only keeps the stream from expiring). A batch id that is among the
-   * stream's last {@link RECENT_BATCHES} changes nothing and resolves like the first time, so that a batch whose outcome was
-   * lost can be sent again.
+   * Appends all events of the batch or none, and resolves when they would survive this process: with the position of the last
+   * one. An empty batch only keeps the stream from expiring, and resolves with the position of the stream's last event.
+   *
+   * A batch id that is among the stream's last {@link RECENT_BATCHES} changes nothing and resolves like the first time, so
+   * that a batch whose outcome was lost can be sent again.
+   *
    * Undefined: refused, because there is no such stream, or it has ended, or `batch.writer` is not its writer.
    */
   append(session: string, stream: string, batch: EventBatch): Promise<number | undefined>
   /** At most `limit` events after a position (0: from the oldest kept), and how the stream stands. Undefined: no such stream. */
   read(session: string, stream: string, after: number, limit: number): Promise<StreamSlice | undefined>
-  /** Records who follows the stream now; resolves with how it stood before. Undefined: no such stream. */
+  /** Records who follows the stream now; resolves with how the stream stood before. Undefined: no such stream. */
   attach(session: string, stream: string, reader: string): Promise<StreamInfo | undefined>
-  /** Makes `writer` the writer of an unfinished stream whose writer is `from`. Of several that try with names of their own, one gets true. */
+  /**
+   * Makes `writer` the writer of an unfinished stream whose writer is `from`. Of several that try at once, each under a name of
+   * its own, one gets true.
+   */
   claim(session: string, stream: string, writer: string, from: string): Promise<boolean>
   /** Removes all streams of a session; until {@link TOMBSTONE_TTL} has passed, `open` refuses it. Called after the store's `delete`. */
   delete(session: string): Promise<void>
 }
 
+/** How a stream begins. */
 export interface StreamInit {
-  /** Whatever the log's user wants to know of the stream later; JSON text. */
+  /** JSON text that is given back with the stream; its meaning is the caller's alone. */
   head: string
   /** Who alone may append; undefined: anyone. */
   writer?: string
-  /** The first event's position less one. A stream that expired and begins again must not give out old positions. Default 0. */
+  /**
+   * The first event's position less one. Not 0 when a stream that has expired begins again: it must not give out positions that
+   * it gave out before. Default 0.
+   */
   base?: number
 }
 
+/** Events that are appended together. */
 export interface EventBatch {
   /** Unique among the stream's batches. */
   id: string
@@ -142,28 +173,35 @@ export interface EventBatch {
   writer?: string
   /** JSON text of each event, in order. */
   events: readonly string[]
-  /** Whether the stream ends with this batch. */
+  /** Whether the stream ends with this batch. Default false. */
   end?: boolean
 }
 
+/** How a stream stands. */
 export interface StreamInfo {
+  /** As it was given to `open`. */
   head: string
+  /** Who alone may append; undefined: anyone. */
   writer: string | undefined
+  /** Who attached last; undefined: nobody yet. */
   reader: string | undefined
   /** Position of the oldest kept event; `last + 1` when none is kept. */
   first: number
   /** Position of the newest event; `base` when there was none. */
   last: number
+  /** Whether a batch has ended the stream. */
   ended: boolean
 }
 
+/** Events of a stream, and how it stood when they were read. */
 export interface StreamSlice extends StreamInfo {
+  /** In the order of their positions. `data` is JSON text. */
   events: { position: number; data: string }[]
 }
 
-/** How much of a stream is kept. */
+/** How much of a stream is kept. Each value is at least 1. */
 export interface Retention {
-  /** A stream goes this long after its last append. Default 1 hour. */
+  /** A stream is removed this long after its last append, in milliseconds. Default 1 hour. */
   ttl?: number
   /** Events kept of one stream. Default 10,000. */
   maxEvents?: number
@@ -172,30 +210,35 @@ export interface Retention {
 }
 
 /**
- * Carries messages between nodes, and knows which nodes there are. A message reaches whoever is subscribed to its topic
- * when it is published, once or not at all; nothing else is promised, and the callers live with that.
+ * Carries messages between nodes, and knows which nodes there are. A message reaches those who are subscribed to its topic
+ * when it is published, at most once each. It may get lost, and nothing is promised of the order.
  */
 export interface MessageBus {
+  /** Resolves when the message is on its way. */
   publish(topic: string, message: string): Promise<void>
-  /** Resolves when messages published from now on will arrive; with the way to end it. The listener must not throw. */
+  /**
+   * Resolves when messages published from now on will arrive, with a function that ends the subscription. The listener must
+   * not throw.
+   */
   subscribe(topic: string, listener: (message: string) => void): Promise<() => Promise<void>>
-  /** Says that the node is alive, and to be taken for dead `ttl` from now unless it says so again. */
+  /** Says that the node is alive. `ttl` from now it counts as dead, unless it has said so again. */
   beat(node: string, ttl: number): Promise<void>
-  /** Ends the node's life at once. */
+  /** Says that the node is not alive any more, before its `ttl` is over. */
   leave(node: string): Promise<void>
   /** The nodes alive. */
   nodes(): Promise<string[]>
 }
 
 /**
- * How many batches of a stream are known again at least. A stream without a writer is written by several nodes at once:
- * this is how many batches the others may get in while one of them waits to send a batch again.
+ * Batches of a stream whose ids an event log remembers, at least. A stream without a writer is written by several nodes at
+ * once: this is how many batches the others may get in while one of them waits to send a batch again.
  */
 export const RECENT_BATCHES = 1000
 
-/** How long a deleted session's id stays refused. */
+/** How long a deleted session's id stays refused, in milliseconds: 10 minutes. */
 export const TOMBSTONE_TTL = 10 * 60_000
 
+/** What of {@link Retention} holds where nothing else is asked for: 1 hour, 10,000 events, 16 Mi UTF-16 code units. */
 export const DEFAULT_RETENTION: Required<Retention> = {
   ttl: 60 * 60_000,
   maxEvents: 10_000,

@@ -1,64 +1,63 @@
 /** A backend whose every answer comes within a time limit, or is an {@link Unavailable}. */
-import type { Backend, EventLog, MessageBus, SessionRecord, SessionStore } from './backend.js'
+import { within } from '../util/within.js'
+import type { Backend, CompleteBackend, SessionRecord, SessionStore } from './backend.js'
 import { memory } from './memory.js'
 
-/** The backend failed or took too long; what happened is the cause, and never reaches a client. */
+/** The backend failed or took too long. Its `cause` says what happened; that is for the operator, and never reaches a client. */
 export class Unavailable extends Error {
   override readonly name = 'Unavailable'
 }
 
-export interface BoundedBackend {
+/** A backend with nothing left out but state, which the user's store may not have. */
+export interface BoundedBackend extends Omit<CompleteBackend, 'sessions'> {
+  readonly sessions: SessionStore
   /** Whether other nodes can be on the bus. */
   readonly shared: boolean
-  readonly name: string
-  readonly sessions: SessionStore
-  readonly events: EventLog
-  readonly bus: MessageBus
-  ping(): Promise<void>
-  close(): Promise<void>
 }
 
-/** What is missing of event log and bus is the process's memory. */
+/**
+ * Puts a time limit on everything that a backend is asked, `close` included: nobody who shuts down should have to wait for a
+ * backend that is away. Of a listing each step is limited by itself, and the time that its consumer takes does not count.
+ *
+ * A record that a later version of this library wrote is there and cannot be served: `load` rejects with {@link Unavailable},
+ * so that nobody concludes that its session is gone. `list` skips it and goes on, and reports how many it skipped.
+ *
+ * @param given What the user handed in; the memory of this process takes the place of what it lacks.
+ * @param timeout Longest wait for one answer, in milliseconds.
+ * @param onerror Told of each {@link Unavailable}, and of listings that skipped something.
+ */
 export function bounded(given: Backend | undefined, timeout: number, onerror: (error: Error) => void): BoundedBackend {
   const backend = given ?? memory()
-  const local = backend.events && backend.bus ? undefined : memory()
-  const limit = async <T>(what: string, answer: Promise<T>): Promise<T> => {
-    let timer: NodeJS.Timeout | undefined
+  const local = memory()
+  const { sessions, events = local.events, bus = local.bus } = backend
+  const { getState, setState } = sessions
+
+  const call: Call = async (method, ask) => {
     try {
-      const late = new Promise<never>((_, reject) => {
-        timer = setTimeout(() => reject(new Error(`no answer within ${timeout} ms`)), timeout)
-      })
-      return await Promise.race([answer, late])
+      return await within(timeout, ask())
     } catch (cause) {
-      const error = new Unavailable(`backend: ${what} failed`, { cause })
+      const error = new Unavailable(`backend: ${method} failed`, { cause })
       onerror(error)
       throw error
-    } finally {
-      clearTimeout(timer)
-    }
-  }
-  const call = <T>(what: string, ask: () => Promise<T>): Promise<T> => {
-    try {
-      return limit(what, ask())
-    } catch (error) {
-      return limit(what, Promise.reject(error))
     }
   }
 
-  const { sessions } = backend
-  const events = backend.events ?? (local?.events as EventLog)
-  const bus = backend.bus ?? (local?.bus as MessageBus)
-  const { getState, setState } = sessions
   return {
     name: backend.name ?? 'custom',
     shared: given?.bus !== undefined,
     sessions: {
       create: (record, ttl) => call('create', () => sessions.create(record, ttl)),
-      load: (id) => call('load', async () => readable(await sessions.load(id))),
+      load: (id) =>
+        call('load', async () => {
+          const record = await sessions.load(id)
+          const problem = record && problemWith(record)
+          if (problem) throw problem
+          return record
+        }),
       update: (record, ttl) => call('update', () => sessions.update(record, ttl)),
       touch: (id, ttl) => call('touch', () => sessions.touch(id, ttl)),
       delete: (id) => call('delete', () => sessions.delete(id)),
-      list: () => sessions.list(),
+      list: () => listStepByStep(sessions, call, onerror),
       ...(getState && { getState: (id, key) => call('getState', () => getState.call(sessions, id, key)) }),
       ...(setState && {
         setState: (id, key, value, expected) =>
@@ -80,16 +79,54 @@ export function bounded(given: Backend | undefined, timeout: number, onerror: (e
       leave: (node) => call('leave', () => bus.leave(node)),
       nodes: () => call('nodes', () => bus.nodes()),
     },
-    ping: async () => {
-      if (backend.ping) await call('ping', () => backend.ping?.() ?? Promise.resolve())
-    },
-    close: async () => backend.close?.(),
+    ping: () => call('ping', async () => backend.ping?.()),
+    close: () => call('close', async () => backend.close?.()),
   }
 }
 
-/** A record that a later version of this library wrote is there, and is nothing that this one may serve. */
-function readable(record: SessionRecord | undefined): SessionRecord | undefined {
-  if (record && record.version !== 1)
-    throw new Error(`the record is of version ${record.version}, which is not known here`)
-  return record
+/** Asks the backend something, within the time limit. */
+type Call = <T>(method: string, ask: () => Promise<T>) => Promise<T>
+
+async function* listStepByStep(
+  sessions: SessionStore,
+  call: Call,
+  onerror: (error: Error) => void,
+): AsyncGenerator<SessionRecord> {
+  const records = await call('list', async () => sessions.list()[Symbol.asyncIterator]())
+  const stop = async () => {
+    await records.return?.()
+  }
+  let isLeftEarly = true
+  let skipped = 0
+  let cause: Error | undefined
+  try {
+    for (;;) {
+      const step = await call('list', () => records.next())
+      if (step.done) {
+        isLeftEarly = false
+        return
+      }
+      const problem = problemWith(step.value)
+      if (!problem) {
+        yield step.value
+        continue
+      }
+      skipped++
+      cause ??= problem
+    }
+  } catch (error) {
+    isLeftEarly = false
+    // Nobody waits for this: a store that is late with its next record would be late with this as well.
+    stop().catch(() => {})
+    throw error
+  } finally {
+    if (skipped > 0) onerror(new Error(`backend: list skipped ${skipped} session records`, { cause }))
+    // The consumer has what it wanted; a store that fails now is reported, and no reason to throw.
+    if (isLeftEarly) await call('list', stop).catch(() => {})
+  }
+}
+
+/** Why a record cannot be served; undefined: it can. */
+function problemWith({ version }: SessionRecord): Error | undefined {
+  return version === 1 ? undefined : new Error(`the record is of version ${version}, which is not known here`)
 }

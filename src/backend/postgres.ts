@@ -1,94 +1,109 @@
 /** Sessions, events and messages in PostgreSQL (13 or later): for clusters that already have one. */
-import {
-  type Backend,
-  DEFAULT_RETENTION,
-  type EventLog,
-  type MessageBus,
-  type Retention,
-  type SessionStore,
-} from './backend.js'
+import type { CompleteBackend, Retention } from './backend.js'
+import { checkNames, checkRetention } from './options.js'
 import { messageBus } from './postgres/bus.js'
-import { type Client, clientForPool, clientForUrl, type PgPool, type PostgresJs } from './postgres/client.js'
-import { eventLog } from './postgres/log.js'
-import { checkSchema, openDatabase } from './postgres/schema.js'
-import { sessionStore } from './postgres/store.js'
+import { clientForPool, clientForUrl } from './postgres/client.js'
+import type { Client } from './postgres/connection.js'
+import { openDatabase } from './postgres/database.js'
+import { eventLog } from './postgres/events.js'
+import type { PgPool } from './postgres/pg.js'
+import type { PostgresJs } from './postgres/postgres-js.js'
+import { checkSchema } from './postgres/schema.js'
+import { sessionStore } from './postgres/sessions.js'
 import { startSweeper } from './postgres/sweeper.js'
 
-export type { PgPool, PostgresJs } from './postgres/client.js'
+export type { PgPool } from './postgres/pg.js'
+export type { PostgresJs } from './postgres/postgres-js.js'
 
-/** Where the database is: an address, or a client that you made. */
+/** Where the database is, as an address or as a client that you made; and how it is used. */
 export type PostgresOptions = PostgresSettings &
-  ({ url: string; pool?: never } | { pool: PgPool | PostgresJs; url?: never })
+  (
+    | {
+        /** `postgres://user:password@host:5432/database`, with what is special in user or password percent-encoded. */
+        url: string
+        pool?: never
+      }
+    | {
+        /** A `pg.Pool` of at least two connections, or the `sql` that postgres.js made. It stays open when the backend is closed. */
+        pool: PgPool | PostgresJs
+        url?: never
+      }
+  )
 
 export interface PostgresSettings {
   /**
-   * The schema that holds our tables and functions; made if it is missing. Letters, digits, `_` and `-`, case counts.
-   * Also the name of the notification channel. Default `mcp_roam`.
+   * The schema that holds the tables and functions, and the name of the notification channel; made if it is missing. Letters,
+   * digits, `_` and `-`; case counts. Default `mcp_roam`.
    */
   schema?: string
-  /** How much of each stream is kept. Default: an hour after its last event, 10,000 events, 16 Mi code units. */
+  /** How much of each stream is kept. Default: 1 hour, 10,000 events, 16 Mi UTF-16 code units. */
   retention?: Retention
   /**
-   * Where to connect for LISTEN, which needs a connection of its own that no pooler (PgBouncer, RDS Proxy) hands around:
-   * the address of the server itself. Default: what `url` or `pool` says.
+   * Where to connect for LISTEN: an address like `url`. LISTEN needs a connection of its own, so this is for a `url` or `pool`
+   * that leads to a pooler (PgBouncer, RDS Proxy), and says where the server itself is. Default: what `url` or `pool` says.
    */
   listenUrl?: string
 }
 
-export interface PostgresBackend extends Backend {
-  readonly name: string
-  readonly sessions: Required<SessionStore>
-  readonly events: EventLog
-  readonly bus: MessageBus
+/** What {@link postgres} returns. */
+export interface PostgresBackend extends CompleteBackend {
   /**
-   * Makes the schema and its tables, or brings them up to date; does nothing if they are. The first use does the same, so
-   * call it only to do it at another time or as another user. Any number of nodes may call it at once. Rejects when the
-   * database cannot be reached or the user may not create what is missing.
+   * Makes the schema and its tables, or brings them up to date; does nothing if they are. The first use does the same, so call
+   * it only to have it done at another time or as another user. Any number of nodes may call it at once. Rejects when the
+   * database cannot be reached, or the user may not create what is missing.
    */
   migrate(): Promise<void>
-  ping(): Promise<void>
-  close(): Promise<void>
 }
 
 /**
- * A backend on PostgreSQL, with `pg` or `postgres` (postgres.js), whichever is installed or you made a pool with. Nothing is
- * connected before it is used. What is lost while the database is away is rejected; afterwards everything goes on by itself.
+ * A backend on PostgreSQL.
+ *
+ * With `url` it connects with `pg`, or with `postgres` (postgres.js) if only that is installed; `pool` may be of either. Nothing
+ * is connected before it is used. While the database is away methods reject within a few seconds; a statement that was lost is
+ * not sent again. Afterwards everything goes on by itself, subscriptions too.
  *
  * With `url` there are up to ten connections, and one that listens while anything is subscribed. A `pg` pool lends one of its
  * connections for that, so give it at least two; it stays open when the backend is closed. Every statement is a transaction
  * of its own at the isolation level READ COMMITTED, which is PostgreSQL's default and must not be changed for this user.
  *
- * @throws TypeError if an option cannot be right; the message never repeats the address, which may hold a password.
+ * @throws TypeError if an option cannot be right; the message says what to write, and never repeats the address, which may
+ * hold a password.
  *
  * @example
+ * ```ts
  * import { postgres } from 'mcp-roam/postgres'
  *
- * createSessionHandler(factory, { backend: postgres({ url: 'postgres://app:secret@db.internal:5432/app' }) })
+ * const backend = postgres({ url: 'postgres://app:secret@db.internal:5432/app' })
+ * ```
  *
- * @example
+ * @example A pool of yours
+ * ```ts
  * const pool = new pg.Pool({ connectionString, max: 20, connectionTimeoutMillis: 5_000 })
- * createSessionHandler(factory, { backend: postgres({ pool, schema: 'mcp_sessions' }) })
+ * const backend = postgres({ pool, schema: 'mcp_sessions' })
+ * ```
  */
 export function postgres(options: PostgresOptions): PostgresBackend {
+  checkNames('postgres', options, ['url', 'pool', 'schema', 'retention', 'listenUrl'])
   const schema = checkSchema(options.schema ?? 'mcp_roam')
-  const retention = checkRetention(options.retention)
-  const { client, place } = connectTo(options)
-  const ears = options.listenUrl === undefined ? client : clientForUrl(checkUrl(options.listenUrl, 'listenUrl').text)
+  const retention = checkRetention('postgres', options.retention)
+  const { client, name } = connectTo(options)
+  const { listenUrl } = options
+  const listenClient = listenUrl === undefined ? client : clientForUrl(checkUrl(listenUrl, 'listenUrl').text)
 
   const database = openDatabase(client, schema)
-  const { close: closeBus, ...bus } = messageBus(database, schema, (heard) => ears.listen(schema, heard))
+  const bus = messageBus(database, schema, (onPayload) => listenClient.listen(schema, onPayload))
   const stopSweeper = startSweeper(database)
 
   const close = async () => {
     stopSweeper()
-    await closeBus()
-    if (ears !== client) await ears.close()
+    await bus.close()
+    if (listenClient !== client) await listenClient.close()
     await client.close()
   }
-  let closed: Promise<void> | undefined
+  let closing: Promise<void> | undefined
 
   return {
-    name: `postgres:${place}${schema}`,
+    name: `${name}${schema}`,
     sessions: sessionStore(database),
     events: eventLog(database, retention),
     bus,
@@ -97,22 +112,23 @@ export function postgres(options: PostgresOptions): PostgresBackend {
       await client.query('select 1::text', [])
     },
     close() {
-      closed ??= close()
-      return closed
+      closing ??= close()
+      return closing
     },
   }
 }
 
-function connectTo({ url, pool }: PostgresOptions): { client: Client; place: string } {
+/** The client that the options ask for, and what stands before the schema in the backend's name. */
+function connectTo({ url, pool }: PostgresOptions): { client: Client; name: string } {
   if ((url === undefined) === (pool === undefined)) {
     throw new TypeError("postgres: give either `url` ('postgres://user:password@host:5432/database') or `pool`")
   }
   if (pool !== undefined) {
     if (!isClient(pool)) throw new TypeError('postgres: `pool` must be a `pg.Pool`, or the `sql` that postgres.js made')
-    return { client: clientForPool(pool), place: '' }
+    return { client: clientForPool(pool), name: 'postgres:' }
   }
   const { text, host, pathname } = checkUrl(url, 'url')
-  return { client: clientForUrl(text), place: `//${host}${pathname}#` }
+  return { client: clientForUrl(text), name: `postgres://${host}${pathname}#` }
 }
 
 function isClient(pool: unknown): boolean {
@@ -123,25 +139,11 @@ function isClient(pool: unknown): boolean {
 function checkUrl(url: unknown, option: string): { text: string; host: string; pathname: string } {
   const address = typeof url === 'string' && URL.canParse(url) ? new URL(url) : undefined
   const ours = address?.protocol === 'postgres:' || address?.protocol === 'postgresql:'
-  // An "@" after the host is the sign of a password that was not encoded, whose beginning would pass for host and port.
+  // An "@" after the host, or a "#", is the sign of a password that was not encoded: its beginning would be taken for host and port.
   if (typeof url !== 'string' || !ours || address.hash || /@/.test(address.pathname + address.search)) {
     throw new TypeError(
       `postgres: \`${option}\` is not an address of PostgreSQL; write 'postgres://user:password@host:5432/database', with what is special in user or password percent-encoded`,
     )
   }
   return { text: url, host: address.host, pathname: address.pathname }
-}
-
-function checkRetention(retention: Retention = {}): Required<Retention> {
-  const { ttl, maxEvents, maxBytes } = DEFAULT_RETENTION
-  const all = {
-    ttl: retention.ttl ?? ttl,
-    maxEvents: retention.maxEvents ?? maxEvents,
-    maxBytes: retention.maxBytes ?? maxBytes,
-  }
-  for (const [name, value] of Object.entries(all)) {
-    if (!(typeof value === 'number' && value >= 1))
-      throw new TypeError(`postgres: \`retention.${name}\` must be at least 1`)
-  }
-  return all
 }

@@ -1,32 +1,34 @@
 /** Sessions, events and messages in Redis 7 or later, or Valkey: for clusters. */
-import {
-  type Backend,
-  DEFAULT_RETENTION,
-  type EventLog,
-  type MessageBus,
-  type Retention,
-  type SessionStore,
-} from './backend.js'
+import type { CompleteBackend, Retention } from './backend.js'
+import { checkNames, checkRetention } from './options.js'
 import { messageBus } from './redis/bus.js'
-import { type Connector, connectorFor, connectorForUrl, type RedisClient } from './redis/client.js'
+import { connectorForClient, connectorForUrl, type RedisClient } from './redis/client.js'
+import type { Connector } from './redis/connection.js'
 import { eventLog } from './redis/events.js'
 import { keysFor } from './redis/keys.js'
 import { Link } from './redis/link.js'
 import { requireServer } from './redis/server.js'
 import { sessionStore } from './redis/sessions.js'
 
-export type {
-  IoredisClient,
-  IoredisCluster,
-  NodeRedisClient,
-  NodeRedisCluster,
-  NodeRedisSentinel,
-  RedisClient,
-} from './redis/client.js'
+export type { RedisClient } from './redis/client.js'
+export type { IoredisClient, IoredisCluster } from './redis/ioredis.js'
 export { RedisUnavailable } from './redis/link.js'
+export type { NodeRedisClient, NodeRedisCluster, NodeRedisSentinel } from './redis/node-redis.js'
 
-/** Where Redis is: an address, or a client that you made. */
-export type RedisOptions = RedisSettings & ({ url: string; client?: never } | { client: RedisClient; url?: never })
+/** Where Redis is, as an address or as a client that you made; and how it is used. */
+export type RedisOptions = RedisSettings &
+  (
+    | {
+        /** `redis://user:password@host:6379/database`; `rediss:` for TLS. One server. */
+        url: string
+        client?: never
+      }
+    | {
+        /** A client of `ioredis` or `redis` (node-redis), for one server, sentinels or a cluster. It is neither used nor closed. */
+        client: RedisClient
+        url?: never
+      }
+  )
 
 export interface RedisSettings {
   /**
@@ -34,18 +36,12 @@ export interface RedisSettings {
    * `keyPrefix` of an ioredis client is put before it. Default `mcp-roam`.
    */
   prefix?: string
-  /** How much of each stream is kept. Default: an hour after its last event, 10,000 events, 16 Mi code units. */
+  /** How much of each stream is kept. Default: 1 hour, 10,000 events, 16 Mi UTF-16 code units. */
   retention?: Retention
 }
 
-export interface RedisBackend extends Backend {
-  readonly name: string
-  readonly sessions: Required<SessionStore>
-  readonly events: EventLog
-  readonly bus: MessageBus
-  ping(): Promise<void>
-  close(): Promise<void>
-}
+/** What {@link redis} returns. */
+export interface RedisBackend extends CompleteBackend {}
 
 /**
  * A backend on Redis or Valkey: one server, sentinels, or a cluster.
@@ -53,52 +49,42 @@ export interface RedisBackend extends Backend {
  * With `url` it connects with `ioredis`, or with `redis` (node-redis) if only that is installed. A `client` of either
  * library is a template: the backend opens connections of its own with the client's settings (`duplicate()`), one for
  * commands and one for subscriptions; the client itself is neither used nor closed, and need not be connected. Nothing is
- * connected before it is used. While Redis is away methods reject within a few seconds, mostly at once, and what was lost is
- * not sent again; afterwards everything, subscriptions too, goes on by itself.
+ * connected before it is used. While Redis is away methods reject within a few seconds, mostly at once; a command that was
+ * lost is not sent again. Afterwards everything goes on by itself, subscriptions too.
  *
  * The server must not evict keys before they expire (`maxmemory-policy noeviction`), and a session is as durable as the
  * server's persistence: with `appendonly yes` it survives a restart of Redis.
  *
- * @throws TypeError if the address, the client or the prefix is of no use.
+ * @throws TypeError if an option cannot be right; the message says what to write, and never repeats the address, which may
+ * hold a password.
  *
  * @example
  * ```ts
  * import { redis } from 'mcp-roam/redis'
+ *
  * const backend = redis({ url: 'redis://127.0.0.1:6379' })
  * ```
  *
  * @example A cluster
  * ```ts
  * import { Cluster } from 'ioredis'
+ *
  * const backend = redis({ client: new Cluster([{ host: '10.0.0.1', port: 6379 }]) })
  * ```
  */
 export function redis(options: RedisOptions): RedisBackend {
-  const { url, client, prefix = 'mcp-roam' } = options
-  const address = url === undefined ? undefined : parseUrl(url)
-  const given = client === undefined ? undefined : connectorFor(client)
-  if ((address === undefined) === (given === undefined)) {
-    throw new TypeError('redis(): either { url } or { client } is needed')
-  }
+  checkNames('redis', options, ['url', 'client', 'prefix', 'retention'])
+  const retention = checkRetention('redis', options.retention)
+  const { connector, name, keyPrefix } = connectTo(options)
+  const keys = keysFor(options.prefix ?? 'mcp-roam', keyPrefix)
 
-  let loaded: Promise<Connector> | undefined
-  const connector = async () => {
-    if (given) return given
-    // A library may be installed while we run; only success is remembered.
-    loaded ??= connectorForUrl(String(url)).catch((error: unknown) => {
-      loaded = undefined
-      throw error
-    })
-    return loaded
-  }
-
-  const keys = keysFor(`${given?.keyPrefix ?? ''}${prefix}`)
-  const link = new Link(connector, { check: (send) => requireServer(send, address !== undefined) })
+  const link = new Link(connector, { check: (send) => requireServer(send, options.url !== undefined) })
   const bus = messageBus(link, keys, connector)
+
   return {
-    name: address ? `redis:${address.host}${address.pathname}` : `redis (${given?.kind})`,
+    name,
     sessions: sessionStore(link, keys),
-    events: eventLog(link, keys, { ...DEFAULT_RETENTION, ...options.retention }),
+    events: eventLog(link, keys, retention),
     bus,
     async ping() {
       await link.send(undefined, ['ping'])
@@ -110,25 +96,35 @@ export function redis(options: RedisOptions): RedisBackend {
   }
 }
 
-const WRITE_INSTEAD =
-  'write redis://[user:password@]host[:port][/database], or rediss://… for TLS; for sentinels, a cluster or a socket file ' +
-  'hand in a client: redis({ client })'
+/** The way to connect that the options ask for, the backend's name, and what a client puts before each key by itself. */
+function connectTo({ url, client }: RedisOptions): {
+  connector: () => Promise<Connector>
+  name: string
+  keyPrefix: string
+} {
+  if ((url === undefined) === (client === undefined)) {
+    throw new TypeError("redis: give either `url` ('redis://user:password@host:6379') or `client`")
+  }
+  if (client !== undefined) {
+    const connector = connectorForClient(client)
+    return { connector: async () => connector, name: `redis (${connector.kind})`, keyPrefix: connector.keyPrefix }
+  }
+  const { host, pathname } = checkUrl(url)
+  return { connector: connectorForUrl(url), name: `redis:${host}${pathname}`, keyPrefix: '' }
+}
 
-/** Throws if it is no address; what was written stays out of the message, for it may hold a password. */
-function parseUrl(url: string): URL {
-  let parsed: URL
-  try {
-    parsed = new URL(url)
-  } catch {
-    throw new TypeError(`redis({ url }): not a URL; ${WRITE_INSTEAD}`)
+function checkUrl(url: string): URL {
+  const wrong = (what: string) =>
+    new TypeError(
+      `redis: \`url\`: ${what}; write redis://[user:password@]host[:port][/database], or rediss://… for TLS; for sentinels, a cluster or a socket file hand in a client: redis({ client })`,
+    )
+  if (!URL.canParse(url)) throw wrong('not a URL')
+  const address = new URL(url)
+  if (address.protocol !== 'redis:' && address.protocol !== 'rediss:') {
+    // The message does not repeat it: what stands before the colon may be the host or the user of an address without protocol.
+    throw wrong('the protocol is neither redis: nor rediss:')
   }
-  if (parsed.protocol !== 'redis:' && parsed.protocol !== 'rediss:') {
-    // What stands before the colon may be part of an address without a protocol, such as a host or a user.
-    throw new TypeError(`redis({ url }): the protocol is neither redis: nor rediss:; ${WRITE_INSTEAD}`)
-  }
-  if (!parsed.hostname) throw new TypeError(`redis({ url }): there is no host; ${WRITE_INSTEAD}`)
-  if (!/^\/?\d*$/.test(parsed.pathname)) {
-    throw new TypeError(`redis({ url }): the database is not a number; ${WRITE_INSTEAD}`)
-  }
-  return parsed
+  if (!address.hostname) throw wrong('there is no host')
+  if (!/^\/?\d*$/.test(address.pathname)) throw wrong('the database is not a number')
+  return address
 }

@@ -1,12 +1,11 @@
 /** Sessions, events and messages in one SQLite file: the embedded default, for one process or several on one machine. */
-import { setImmediate as turn } from 'node:timers/promises'
-import { type Backend, DEFAULT_RETENTION, type Retention } from './backend.js'
-import { prepareBus } from './sqlite/bus.js'
-import { connect, patiently } from './sqlite/connect.js'
-import { prepareEvents } from './sqlite/events.js'
-import { prepareSessions } from './sqlite/sessions.js'
-import { Subscriptions } from './sqlite/subscriptions.js'
-import { Sweeper } from './sqlite/sweep.js'
+import type { CompleteBackend, Retention } from './backend.js'
+import { checkClock, checkNames, checkNumber, checkRetention } from './options.js'
+import { messageBus } from './sqlite/bus.js'
+import { openDatabase } from './sqlite/database.js'
+import { eventLog } from './sqlite/events.js'
+import { sessionStore } from './sqlite/sessions.js'
+import { startSweeper } from './sqlite/sweeper.js'
 
 export interface SqliteOptions {
   /**
@@ -18,9 +17,12 @@ export interface SqliteOptions {
   retention?: Retention
   /** The clock, in milliseconds since the epoch; all processes on the file need the same. Default `Date.now`. */
   now?: () => number
-  /** Milliseconds between looks for messages of other processes; only while something is subscribed. Default 10. */
+  /** Milliseconds between looks for messages of other processes, while something is subscribed; at least 1. Default 10. */
   pollInterval?: number
 }
+
+/** What {@link sqlite} returns. */
+export interface SqliteBackend extends CompleteBackend {}
 
 /**
  * A backend in a SQLite file. Needs the package `better-sqlite3`, which is loaded on first use: if it is missing, every method
@@ -29,120 +31,41 @@ export interface SqliteOptions {
  * Sessions are on the disk before `create` and `update` resolve. Events and messages survive the death of all processes; a
  * power failure may take the last ones.
  *
- * @throws TypeError if `file` is not the path of a file (SQLite's `:memory:` included: use `mcp-roam/memory`).
+ * @throws TypeError if an option cannot be right; the message says what to write. SQLite's `:memory:` is no file: use
+ * `mcp-roam/memory` instead.
+ *
  * @example
  * ```ts
+ * import { sqlite } from 'mcp-roam/sqlite'
+ *
  * const handler = createSessionHandler(factory, { backend: sqlite({ file: '/var/lib/my-server/sessions.db' }) })
  * ```
  */
-export function sqlite(options: SqliteOptions): Backend {
+export function sqlite(options: SqliteOptions): SqliteBackend {
+  checkNames('sqlite', options, ['file', 'retention', 'now', 'pollInterval'])
   const { file, now = Date.now, pollInterval = 10 } = options
-  if (file === '' || file === ':memory:')
-    throw new TypeError('sqlite needs a file; for sessions in memory use mcp-roam/memory')
-  const retention = { ...DEFAULT_RETENTION, ...options.retention }
+  if (typeof file !== 'string' || file === '' || file === ':memory:') {
+    throw new TypeError(
+      "sqlite: `file` must be the path of a file; write sqlite({ file: 'sessions.db' }), or for sessions in memory use mcp-roam/memory",
+    )
+  }
+  checkClock('sqlite', now)
+  checkNumber('sqlite', 'pollInterval', pollInterval)
+  const retention = checkRetention('sqlite', options.retention)
 
-  const open = async () => {
-    const { durable, quick } = await connect(file)
-    const bus = prepareBus(quick, now)
-    const events = prepareEvents(quick, now, retention)
-    return {
-      sessions: prepareSessions(durable, now),
-      events,
-      bus,
-      subscriptions: new Subscriptions(bus, pollInterval),
-      sweeper: new Sweeper(quick, now, events.sweep),
-      close() {
-        this.subscriptions.close()
-        quick.close()
-        durable.close()
-      },
-    }
-  }
-  type Opened = Awaited<ReturnType<typeof open>>
-
-  let opening: Promise<Opened> | undefined
-  let isClosed = false
-  const opened = async () => {
-    if (isClosed) throw new Error('The backend is closed.')
-    opening ??= open().catch((error: unknown) => {
-      // What is wrong may be put right (a full disk, a missing folder): the next call tries again.
-      opening = undefined
-      throw error
-    })
-    return opening
-  }
-  const read = async <T>(work: (db: Opened) => T): Promise<T> => {
-    const db = await opened()
-    return patiently(() => work(db))
-  }
-  const write = async <T>(work: (db: Opened) => T): Promise<T> => {
-    const db = await opened()
-    const result = await patiently(() => work(db))
-    db.sweeper.afterWrite()
-    return result
-  }
+  const database = openDatabase(file, now)
+  const bus = messageBus(database, pollInterval)
+  startSweeper(database)
 
   return {
     name: `sqlite:${file}`,
-
-    sessions: {
-      create: (record, ttl) => write(({ sessions }) => sessions.create(record, ttl)),
-      load: (id) => read(({ sessions }) => sessions.load(id)),
-      update: (record, ttl) => write(({ sessions }) => sessions.update(record, ttl)),
-      touch: (id, ttl) => write(({ sessions }) => sessions.touch(id, ttl)),
-      delete: (id) => write(({ sessions }) => sessions.delete(id)),
-      async *list() {
-        const newest = await read(({ sessions }) => sessions.newest())
-        for (let after: number | undefined = 0; after !== undefined; ) {
-          const from: number = after
-          const page = await read(({ sessions }) => sessions.page(from, newest))
-          yield* page.records
-          after = page.next
-        }
-      },
-      getState: (id, key) => read(({ sessions }) => sessions.getState(id, key)),
-      setState: (id, key, value, expected) => write(({ sessions }) => sessions.setState(id, key, value, expected)),
-    },
-
-    events: {
-      open: (session, stream, init) => write(({ events }) => events.open(session, stream, init)),
-      append: (session, stream, batch) => write(({ events }) => events.append(session, stream, batch)),
-      read: (session, stream, after, limit) => read(({ events }) => events.read(session, stream, after, limit)),
-      attach: (session, stream, reader) => write(({ events }) => events.attach(session, stream, reader)),
-      claim: (session, stream, writer, from) => write(({ events }) => events.claim(session, stream, writer, from)),
-      async delete(session) {
-        await write(({ events }) => events.condemn(session))
-        // Bit by bit, letting others write in between. Should this process die, the rest expires at once and is swept.
-        while (await write(({ events }) => events.removeCondemned(session))) await turn()
-      },
-    },
-
-    bus: {
-      publish: (topic, message) =>
-        write(({ bus, subscriptions }) => {
-          bus.publish(topic, message)
-          subscriptions.due()
-        }),
-      async subscribe(topic, listener) {
-        const end = await read(({ subscriptions }) => subscriptions.add(topic, listener))
-        return async () => end()
-      },
-      beat: (node, ttl) => write(({ bus }) => bus.beat(node, ttl)),
-      leave: (node) => write(({ bus }) => bus.leave(node)),
-      nodes: () => read(({ bus }) => bus.nodes()),
-    },
-
-    async ping() {
-      // Reads the file, which merely having it open would not.
-      await read(({ bus }) => bus.dataVersion())
-    },
-
+    sessions: sessionStore(database),
+    events: eventLog(database, retention),
+    bus,
+    ping: () => database.ping(),
     async close() {
-      if (isClosed) return
-      isClosed = true
-      // Opening may have failed; whoever wanted it open was told.
-      const db = await opening?.catch(() => undefined)
-      db?.close()
+      await database.close()
+      bus.close()
     },
   }
 }

@@ -1,24 +1,11 @@
 import assert from 'node:assert/strict'
 import type { Backend, MessageBus } from '../backend/backend.js'
-import {
-  atOnce,
-  BRIEF,
-  type ContractCase,
-  casesOf,
-  eventually,
-  hostileTexts,
-  LONG,
-  type Make,
-  PROPERTY_NAMES,
-  randomId,
-  randomText,
-  timedCasesOf,
-} from './kit.js'
+import { atOnce, BRIEF, type ContractCase, casesOf, eventually, LONG, type Make } from './kit.js'
+import { hostileTexts, PROPERTY_NAMES, randomId, randomText } from './samples.js'
 
 /** The contract of `MessageBus`. */
 export function messageBusContract(make: Make): ContractCase[] {
-  const it = casesOf(make)
-  const timed = timedCasesOf(make)
+  const { it, timed } = casesOf(make)
   return [
     it('a message reaches every subscriber of its topic on every node, the sender included', async ({ a, b }) => {
       const topic = randomId()
@@ -43,7 +30,7 @@ export function messageBusContract(make: Make): ContractCase[] {
       }
     }),
 
-    it('a message that nobody is subscribed to is lost, without trouble', async (handles) => {
+    it('a message that nobody is subscribed to is dropped, and later subscribers do not get it', async (handles) => {
       const topic = randomId()
       await bus(handles.a).publish(topic, 'early')
       const late = [await inbox(handles.a, topic), await inbox(handles.b, topic)]
@@ -68,7 +55,10 @@ export function messageBusContract(make: Make): ContractCase[] {
       await early.close()
     }),
 
-    it('subscribers come in any order with publishers', async ({ a, b }) => {
+    it('a message reaches a subscriber from the same node and from another one, also after earlier subscribers have left', async ({
+      a,
+      b,
+    }) => {
       const topic = randomId()
       for (const [index, from, to] of [
         [0, a, b],
@@ -84,7 +74,7 @@ export function messageBusContract(make: Make): ContractCase[] {
       }
     }),
 
-    it('nothing arrives after unsubscribing; other subscribers of the topic stay', async (handles) => {
+    it('unsubscribing ends one subscription, and leaves the others of the topic as they are', async (handles) => {
       const topic = randomId()
       const [leaving, staying, remote] = [
         await inbox(handles.a, topic),
@@ -121,7 +111,7 @@ export function messageBusContract(make: Make): ContractCase[] {
       await staying.close()
     }),
 
-    it('topics are kept apart, whatever is in their names', async (handles) => {
+    it('topics with strange names are kept apart', async (handles) => {
       const topics = hostileTexts(randomId())
       const inboxes = await Promise.all(topics.map((topic) => inbox(handles.b, topic)))
       for (const [index, topic] of topics.entries()) await bus(handles.a).publish(topic, `${index}`)
@@ -136,7 +126,7 @@ export function messageBusContract(make: Make): ContractCase[] {
       }
     }),
 
-    it('large, empty and strange messages come whole', async ({ a, b }) => {
+    it('large, empty and strange messages arrive unchanged', async ({ a, b }) => {
       const topic = randomId()
       const inboxes = [await inbox(a, topic), await inbox(b, topic)]
       const messages = [
@@ -163,7 +153,7 @@ export function messageBusContract(make: Make): ContractCase[] {
       await replies.close()
     }),
 
-    it('a node that beats is alive for every node', async ({ a, b }) => {
+    it('every node sees that a node beats, and that it leaves', async ({ a, b }) => {
       const nodes = hostileTexts(randomId('node-'))
       for (const node of nodes) await bus(a).beat(node, LONG)
       for (const backend of [a, b]) {
@@ -180,7 +170,7 @@ export function messageBusContract(make: Make): ContractCase[] {
       for (const name of [randomId(), ...PROPERTY_NAMES]) assert.equal(alive.includes(name), false)
     }),
 
-    timed('a node that does not beat again is taken for dead; one that does is not', async ({ a, b }, race) => {
+    timed('a node counts as dead when it has not beaten again for its ttl', async ({ a, b }, race) => {
       const [silent, beating] = [randomId(), randomId()]
       await bus(a).beat(beating, race.ttl)
       await bus(a).beat(silent, race.ttl)
@@ -191,12 +181,12 @@ export function messageBusContract(make: Make): ContractCase[] {
       assert.equal((await bus(b).nodes()).includes(beating), true)
       await bus(a).beat(beating, BRIEF)
       await eventually(
-        'death of a node that announced a shorter life',
+        'death of a node whose last beat had a shorter ttl',
         async () => !(await bus(a).nodes()).includes(beating),
       )
     }),
 
-    it('leave ends the life of that node at once, and it may come back', async ({ a, b }) => {
+    it('a node that leaves counts as dead at once, and may come back', async ({ a, b }) => {
       const [one, two] = [randomId(), randomId()]
       await bus(a).beat(one, LONG)
       await bus(a).beat(two, LONG)
@@ -212,8 +202,10 @@ export function messageBusContract(make: Make): ContractCase[] {
   ]
 }
 
+/** A subscription that remembers what it received. */
 interface Inbox {
   received: string[]
+  /** Resolves once the message has arrived. */
   has(message: string): Promise<void>
   close(): Promise<void>
 }
@@ -230,7 +222,7 @@ async function inbox(backend: Backend, topic: string): Promise<Inbox> {
   }
 }
 
-/** Sends markers after all that was published, from both nodes, and waits for them: what has not come by then does not come. */
+/** Publishes a marker from each node and waits for both: a message that was published before and has not arrived by then is lost. */
 async function settled({ a, b }: { a: Backend; b: Backend }, box: Inbox, topic: string): Promise<void> {
   for (const from of [a, b]) {
     const marker = randomId('settled-')

@@ -2,7 +2,7 @@ import { contentCases } from './events-content.js'
 import { ownershipCases } from './events-ownership.js'
 import type { ContractCase, Make } from './kit.js'
 
-/** The contract of `EventLog`. `make` is given a small retention by some cases, and must pass it on to both handles. */
+/** The contract of `EventLog`. Some cases ask `make` for a small retention, which both handles must have. */
 export function eventLogContract(make: Make): ContractCase[] {
   return [...ownershipCases(make), ...contentCases(make)]
 }

@@ -1,12 +1,11 @@
-/** What the contract suites share: how a case gets its backend, waits, and makes up ids and records. */
+/** What the contract suites share: how a case gets its backend, and how it waits. */
 import assert from 'node:assert/strict'
-import { randomUUID } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
-import type { Backend, Retention, SessionRecord } from '../backend/backend.js'
+import type { Backend, Retention } from '../backend/backend.js'
 
 /** One sentence of the contract, and the way to check it. */
 export interface ContractCase {
-  /** The behaviour that the case proves. */
+  /** The behaviour that the case proves; a title for your test framework. */
   name: string
   /** Rejects with an `AssertionError` when the backend behaves otherwise. */
   run(): Promise<void>
@@ -20,19 +19,19 @@ export interface Subject {
    * Default: `backend` itself, and then nothing is proved about two nodes.
    */
   peer?: Backend
-  /** Called when the case is over, whatever came of it: close connections, remove files. Nothing is closed for you. */
+  /** Called when the case is over, whether it passed or not: close connections, remove files. Nothing is closed for you. */
   release?(): Promise<void>
 }
 
 /** What a case needs of its backend. */
 export interface Needs {
-  /** To be used for the event log of both handles; undefined: the backend's default. */
+  /** For the event log of both handles; undefined: the backend's default. */
   retention?: Retention
 }
 
 /**
- * Gives a case its backend. Called once for each case. The backend may be new or one that all cases share: every id that a
- * case uses is random, and data that others left is no trouble.
+ * Gives a case its backend. Called once for each case. The backend may be new, or one that all cases share: every id that a
+ * case uses is random, and data that others left does not matter.
  */
 export type Make = (needs: Needs) => Promise<Subject>
 
@@ -42,37 +41,38 @@ export interface Handles {
   b: Backend
 }
 
-/** Binds cases to the way their backends are made. */
+/** Two ways to write a case, bound to the way that backends are made. */
 export function casesOf(make: Make) {
-  return (name: string, body: (handles: Handles) => Promise<void>, needs: Needs = {}): ContractCase => ({
-    name,
-    run: () => withSubject(make, needs, body),
-  })
-}
+  return {
+    /** A case that does not depend on how quick the machine is. */
+    it: (name: string, body: (handles: Handles) => Promise<void>, needs: Needs = {}): ContractCase => ({
+      name,
+      run: () => withSubject(make, needs, body),
+    }),
 
-/** Binds cases that must do something before a time to live runs out; on a slow machine they begin again with a longer one. */
-export function timedCasesOf(make: Make) {
-  return (
-    name: string,
-    body: (handles: Handles, race: Race) => Promise<void>,
-    needs: (ttl: number) => Needs = () => ({}),
-  ): ContractCase => ({
-    name,
-    async run() {
-      for (let ttl = SHORT; ; ttl *= 4) {
-        const race = new Race(ttl)
-        try {
-          await withSubject(make, needs(ttl), async (handles) => {
-            race.start()
-            await body(handles, race)
-          })
-          return
-        } catch (error) {
-          if (!race.isLost || ttl > SLOWEST) throw error
+    /** A case that must do something before a time to live is over. On a slow machine it begins again with a longer one. */
+    timed: (
+      name: string,
+      body: (handles: Handles, race: Race) => Promise<void>,
+      needs: (ttl: number) => Needs = () => ({}),
+    ): ContractCase => ({
+      name,
+      async run() {
+        for (let ttl = SHORT; ; ttl *= 4) {
+          const race = new Race(ttl)
+          try {
+            await withSubject(make, needs(ttl), async (handles) => {
+              race.start()
+              await body(handles, race)
+            })
+            return
+          } catch (error) {
+            if (!race.isLost || ttl > SLOWEST) throw error
+          }
         }
-      }
-    },
-  })
+      },
+    }),
+  }
 }
 
 async function withSubject(make: Make, needs: Needs, body: (handles: Handles) => Promise<void>): Promise<void> {
@@ -84,7 +84,10 @@ async function withSubject(make: Make, needs: Needs, body: (handles: Handles) =>
   }
 }
 
-/** What a case does between {@link start} and {@link stop} proves something only if it takes less than the `ttl`. */
+/**
+ * Tells whether a case was quick enough. What it does between {@link start} and {@link stop} must be done before the `ttl` is
+ * over; otherwise its failure proves nothing.
+ */
 export class Race {
   /** Milliseconds. */
   readonly ttl: number
@@ -108,21 +111,21 @@ export class Race {
     this.#isOn = false
   }
 
-  /** From half the time on, because what is measured begins and ends a round trip off what the backend measures. */
+  /** True from half the time on, because the backend's time to live begins up to a round trip earlier or later than this clock. */
   get isLost(): boolean {
     return this.#wasLost || (this.#isOn && performance.now() - this.#started >= this.ttl / 2)
   }
 }
 
-/** A time to live that runs out while a case watches, in milliseconds. */
+/** A time to live that is over while a case waits for it, in milliseconds. */
 export const BRIEF = 80
-/** The one that a race begins with, and the one after which it is not tried again. */
+/** The time to live that a race begins with, and the one after which it is not tried again, in milliseconds. */
 const SHORT = 150
 const SLOWEST = 2000
-/** One that does not run out. */
+/** A time to live that is not over before the case is, in milliseconds. */
 export const LONG = 60_000
 
-/** Resolves once `holds` does; a real server's clock cannot be turned, so expiry is waited for, up to a deadline. */
+/** Resolves once `holds` is true. The clock of a real server cannot be turned, so expiry has to be waited for. */
 export async function eventually(
   what: string,
   holds: () => Promise<boolean> | boolean,
@@ -135,105 +138,17 @@ export async function eventually(
   }
 }
 
-export function randomId(prefix = ''): string {
-  return prefix + randomUUID()
-}
-
-/** A new record, revision 1, with a random id. */
-export function newRecord(changes: Partial<SessionRecord> = {}): SessionRecord {
-  return {
-    version: 1,
-    id: randomId(),
-    revision: 1,
-    createdAt: 1_700_000_000_000,
-    principal: null,
-    protocolVersion: '2025-11-25',
-    journal: {
-      initialize: {
-        protocolVersion: '2025-11-25',
-        capabilities: {},
-        clientInfo: { name: 'contract', version: '1.0.0' },
-      },
-      initialized: false,
-      subscriptions: [],
-    },
-    ...changes,
-  }
-}
-
-/** The record's next revision, told apart from others of the same revision by `mark`. */
-export function nextRevision(record: SessionRecord, mark: string): SessionRecord {
-  return {
-    ...record,
-    revision: record.revision + 1,
-    journal: { ...record.journal, initialized: true, subscriptions: [...record.journal.subscriptions, mark] },
-  }
-}
-
+/** The value, which must be there. */
 export function present<T>(value: T | undefined, what: string): T {
   assert.notEqual(value, undefined, `${what} is missing`)
   return value as T
 }
 
-/** Runs `task` `times` times at once, handing out the two handles in turn. */
+/** Runs `task` so many times at once, with each of the two handles in turn. */
 export async function atOnce<T>(
   { a, b }: Handles,
   times: number,
   task: (backend: Backend, index: number) => Promise<T>,
 ): Promise<T[]> {
   return Promise.all(Array.from({ length: times }, (_, index) => task(index % 2 === 0 ? a : b, index)))
-}
-
-/**
- * Texts that break careless key building, SQL, globs, property names or encodings. All are different, some only by case,
- * by Unicode normalization, or by a blank; `tag` makes them unique in a shared database.
- */
-export function hostileTexts(tag: string): string[] {
-  return [
-    `'${tag}`,
-    `"${tag}"; DROP TABLE sessions; --`,
-    `' OR '1'='1' -- ${tag}`,
-    `\\${tag}\\'`,
-    `$1${tag}$$`,
-    `__proto__${tag}`,
-    `${tag}*`,
-    `${tag}?`,
-    `${tag}[a-z]`,
-    `${tag}>`,
-    `${tag}.>`,
-    `${tag}%`,
-    `${tag}_`,
-    `{${tag}}`,
-    `{${tag}}:{${tag}}`,
-    `${tag}:`,
-    `:${tag}`,
-    `${tag}:a:b`,
-    `${tag}/../${tag}`,
-    `${tag}%00`,
-    `${tag}\\u0000`,
-    `${tag}\u0001\u001f`,
-    `${tag}\r\n`,
-    `${tag}\u2028`,
-    `${tag} `,
-    ` ${tag}`,
-    `${tag}é`,
-    `${tag}e\u0301`,
-    `${tag}A`,
-    `${tag}a`,
-    `${tag}🙂`,
-    `${tag}null`,
-    `${tag}0`,
-    `${tag}00`,
-    `${tag}${randomText(1000)}`,
-  ]
-}
-
-/** Names that mean something to a JavaScript object, alone: they are no good as ids in a shared database. */
-export const PROPERTY_NAMES = ['__proto__', 'constructor', 'toString', 'hasOwnProperty', '', '0', 'null', 'undefined']
-
-/** Text that does not compress, of `length` UTF-16 code units. */
-export function randomText(length: number): string {
-  let text = ''
-  while (text.length < length) text += randomUUID()
-  return text.slice(0, length)
 }

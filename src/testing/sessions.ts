@@ -1,22 +1,7 @@
 import assert from 'node:assert/strict'
 import type { SessionRecord, SessionStore } from '../backend/backend.js'
-import {
-  atOnce,
-  BRIEF,
-  type ContractCase,
-  casesOf,
-  eventually,
-  hostileTexts,
-  LONG,
-  type Make,
-  newRecord,
-  nextRevision,
-  PROPERTY_NAMES,
-  present,
-  randomId,
-  randomText,
-  timedCasesOf,
-} from './kit.js'
+import { atOnce, BRIEF, type ContractCase, casesOf, eventually, LONG, type Make, present } from './kit.js'
+import { hostileTexts, newRecord, nextRevision, PROPERTY_NAMES, randomId, randomText } from './samples.js'
 
 /** What a session store says of itself. */
 export interface SessionStoreOptions {
@@ -29,8 +14,7 @@ export interface SessionStoreOptions {
 
 /** The contract of `SessionStore`, without state. See the module's docstring for how to run it. */
 export function sessionStoreContract(make: Make, options: SessionStoreOptions = {}): ContractCase[] {
-  const it = casesOf(make)
-  const timed = timedCasesOf(make)
+  const { it, timed } = casesOf(make)
   const cases = [
     it('create stores a record that every node loads', async ({ a, b }) => {
       const record = newRecord({ principal: 'sha256:abc' })
@@ -77,7 +61,7 @@ export function sessionStoreContract(make: Make, options: SessionStoreOptions = 
       assert.equal(Object.hasOwn({}, 'polluted'), false)
     }),
 
-    it('a record of 300 KB comes back whole', async ({ a, b }) => {
+    it('a record of 300 KB is loaded unchanged', async ({ a, b }) => {
       const record = newRecord()
       record.journal.initialize = { ...record.journal.initialize, padding: randomText(300_000) }
       await a.sessions.create(record, LONG)
@@ -95,7 +79,7 @@ export function sessionStoreContract(make: Make, options: SessionStoreOptions = 
       assert.deepEqual(await a.sessions.load(record.id), pristine)
     }),
 
-    it('hostile ids are kept apart', async ({ a, b }) => {
+    it('strange ids are kept apart', async ({ a, b }) => {
       const records = hostileTexts(randomId()).map((id, index) => newRecord({ id, createdAt: index }))
       for (const record of records) assert.equal(await a.sessions.create(record, LONG), true, record.id)
       for (const record of records) assert.deepEqual(await b.sessions.load(record.id), record)
@@ -107,7 +91,7 @@ export function sessionStoreContract(make: Make, options: SessionStoreOptions = 
       }
     }),
 
-    it('ids with a NUL character are kept apart, or refused by a rejection', async ({ a }) => {
+    it('an id with a NUL character is kept apart from the one without, or create rejects', async ({ a }) => {
       const id = randomId()
       await a.sessions.create(newRecord({ id }), LONG)
       const other = newRecord({ id: `${id}\0` })
@@ -206,7 +190,7 @@ export function sessionStoreContract(make: Make, options: SessionStoreOptions = 
       }
     }),
 
-    it('delete of an unknown id is false, and the id is refused all the same', async ({ a, b }) => {
+    it('delete of an unknown id is false, and create refuses the id all the same', async ({ a, b }) => {
       const record = newRecord()
       assert.equal(await a.sessions.delete(record.id), false)
       assert.equal(await b.sessions.create(record, LONG), false)

@@ -1,27 +1,11 @@
 import assert from 'node:assert/strict'
 import type { Backend, SetStateOutcome, StateEntry } from '../backend/backend.js'
-import {
-  atOnce,
-  BRIEF,
-  type ContractCase,
-  casesOf,
-  eventually,
-  hostileTexts,
-  LONG,
-  type Make,
-  newRecord,
-  nextRevision,
-  PROPERTY_NAMES,
-  present,
-  randomId,
-  randomText,
-  timedCasesOf,
-} from './kit.js'
+import { atOnce, BRIEF, type ContractCase, casesOf, eventually, LONG, type Make, present } from './kit.js'
+import { hostileTexts, newRecord, nextRevision, PROPERTY_NAMES, randomId, randomText } from './samples.js'
 
 /** The contract of `getState` and `setState`. Leave it out for a session store that has neither. */
 export function stateContract(make: Make): ContractCase[] {
-  const it = casesOf(make)
-  const timed = timedCasesOf(make)
+  const { it, timed } = casesOf(make)
   return [
     it('a value that was never set is undefined', async ({ a }) => {
       const id = await newSession(a)
@@ -77,7 +61,7 @@ export function stateContract(make: Make): ContractCase[] {
       assert.equal(second.value, '2')
     }),
 
-    it('a revision differs at each change, also when the value is the same or was removed between', async ({
+    it('a value gets another revision at each change, also when it stays the same or was removed in between', async ({
       a,
       b,
     }) => {
@@ -144,7 +128,7 @@ export function stateContract(make: Make): ContractCase[] {
       assert.equal((await get(handles.a, id, 'count'))?.value, '30')
     }),
 
-    it('hostile keys and values are kept apart', async ({ a, b }) => {
+    it('strange keys are kept apart', async ({ a, b }) => {
       const id = await newSession(a)
       const keys = [...hostileTexts('k'), ...PROPERTY_NAMES]
       for (const [index, key] of keys.entries())
@@ -160,7 +144,7 @@ export function stateContract(make: Make): ContractCase[] {
       )
     }),
 
-    it('a key with a NUL character is kept apart, or refused by a rejection', async ({ a }) => {
+    it('a key with a NUL character is kept apart from the one without, or setState rejects', async ({ a }) => {
       const id = await newSession(a)
       await set(a, id, 'key', '1')
       const outcome = await set(a, id, 'key\0', '2').catch(() => 'rejected')
@@ -185,7 +169,7 @@ export function stateContract(make: Make): ContractCase[] {
       for (const [id, key] of pairs.slice(1)) assert.equal((await get(b, id, key))?.value, JSON.stringify(id))
     }),
 
-    it('a value of 300 KB comes back whole', async ({ a, b }) => {
+    it('a value of 300 KB is read unchanged', async ({ a, b }) => {
       const id = await newSession(a)
       const value = JSON.stringify(randomText(300_000))
       assert.equal(await set(a, id, 'big', value), 'ok')
@@ -230,7 +214,7 @@ export function stateContract(make: Make): ContractCase[] {
       }
     }),
 
-    it('state expires with its record; setting it late does not prolong either', async ({ a, b }) => {
+    it('state expires with its record, and setting it does not make either last longer', async ({ a, b }) => {
       const id = await newSession(a, BRIEF)
       await set(a, id, 'early', '1')
       await eventually('expiry of a session whose state is set', async () => {

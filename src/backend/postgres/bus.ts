@@ -1,64 +1,67 @@
 import { randomUUID } from 'node:crypto'
+import { within } from '../../util/within.js'
 import type { MessageBus } from '../backend.js'
-import { type Listening, within } from './client.js'
-import type { Database } from './schema.js'
+import type { Listening } from './connection.js'
+import type { Database } from './database.js'
 import { decode, duration, encode, key } from './values.js'
 
-/** PostgreSQL takes payloads shorter than this, in bytes. */
+/** PostgreSQL takes payloads that are shorter than this, in bytes. */
 const NOTIFY_LIMIT = 8000
 
 /** How long the body of a big message can be fetched, in milliseconds. */
 const BODY_TTL = 30_000
 
-/** How long a subscriber waits for its echo, in milliseconds. */
-const ECHO_TIMEOUT = 5_000
+/** How long a subscriber waits for its probe, in milliseconds. */
+const PROBE_TIMEOUT = 5_000
 
 /**
- * Messages as notifications on one channel. A payload is `=<length of topic>:<topic><message>`, or, for a big message, whose
- * body is in a table then, `@<id>:<topic>`; topics are what `key` makes of them. `?<token>` is an echo: what a node sends to
- * itself when it subscribes. Notifications come in the order of their commits, so when the echo comes the listening
- * connection is known to work, and all that was published before the subscription has come.
+ * Messages are notifications on one channel. There are three kinds of payloads; a topic is written as `key` makes it.
+ *
+ * - `=<length of the topic>:<topic><message>`: a message.
+ * - `@<id>:<topic>`: a message too big for a notification. Its body is in a table, and fetched by those who subscribe.
+ * - `?<random>`: a probe, which a node sends to itself when it subscribes. Notifications arrive in the order of their commits,
+ *   so a probe that arrives shows that the listening connection works, and that all that was published before has arrived.
  */
 export function messageBus(
   database: Database,
   channel: string,
-  listen: (heard: (payload: string) => void) => Listening,
+  listen: (onPayload: (payload: string) => void) => Listening,
 ): MessageBus & { close(): Promise<void> } {
   const s = database.schema
   const topics = new Map<string, Set<(message: string) => void>>()
-  /** Topics of which a body is being fetched: what comes after it waits, to stay in order. */
-  const queues = new Map<string, Promise<void>>()
+  /** By topic: the last delivery that waits for a body. What arrives after it waits too, to stay in order. */
+  const deliveries = new Map<string, Promise<void>>()
   let listening: Listening | undefined
 
-  /** Echoes that are to come, by payload, and what begins with them. */
-  const echoes = new Map<string, () => void>()
-  let gathering: Echo | undefined
+  /** What to do when a probe arrives, by its payload. */
+  const probes = new Map<string, () => void>()
+  /** The probe that was not sent yet: all who subscribe while the connection is being made wait for the same one. */
+  let unsent: Probe | undefined
 
-  /** Echoes are shared by those who subscribe while the connection is being made ready. */
-  const newEcho = (): Echo => {
+  const newProbe = (): Probe => {
     const begins = new Set<() => void>()
-    const token = `?${randomUUID()}`
-    const come = new Promise<void>((resolve) => {
-      echoes.set(token, () => {
+    const payload = `?${randomUUID()}`
+    const arrival = new Promise<void>((resolve) => {
+      probes.set(payload, () => {
         for (const begin of begins) begin()
         resolve()
       })
     })
     const send = async () => {
       try {
-        listening ??= listen(hear)
+        listening ??= listen(receive)
         await listening.ready()
-        if (gathering === echo) gathering = undefined
-        await database.query('select pg_notify($1, $2)::text', [channel, token])
-        await within(ECHO_TIMEOUT, come)
+        if (unsent === probe) unsent = undefined
+        await database.query('select pg_notify($1, $2)::text', [channel, payload])
+        await within(PROBE_TIMEOUT, arrival)
       } finally {
-        if (gathering === echo) gathering = undefined
-        echoes.delete(token)
+        if (unsent === probe) unsent = undefined
+        probes.delete(payload)
       }
     }
-    // In a turn of its own, because `send` looks at `echo`.
-    const echo = { begins, done: Promise.resolve().then(send) }
-    return echo
+    // Not at once, because `send` uses `probe`.
+    const probe = { begins, arrived: Promise.resolve().then(send) }
+    return probe
   }
 
   const fetchBody = async (id: string): Promise<string | undefined> => {
@@ -66,37 +69,37 @@ export function messageBus(
       const [row] = await database.query(`select body from ${s}.messages where id = $1`, [id])
       return row && decode(row[0] ?? '')
     } catch {
-      // Messages may get lost; what there is to say of the database, the next call will.
+      // The message is lost, which may happen on a bus. If the database is away, the next call says so.
       return undefined
     }
   }
 
-  const hear = (payload: string) => {
-    const echo = echoes.get(payload)
-    if (echo) {
-      echo()
+  const receive = (payload: string) => {
+    const onProbe = probes.get(payload)
+    if (onProbe) {
+      onProbe()
       return
     }
     const arrived = parsePayload(payload)
     const listeners = arrived && topics.get(arrived.topic)
     if (!listeners) return
     const { topic } = arrived
-    // Whoever subscribes while a body is fetched did so after this was published.
+    // Of now: a listener that is added while a body is fetched subscribed after this was published.
     const present = [...listeners]
     const deliver = (message: string) => {
       for (const listener of present) if (listeners.has(listener)) listener(message)
     }
-    const queue = queues.get(topic)
-    if ('message' in arrived && !queue) {
+    const before = deliveries.get(topic)
+    if ('message' in arrived && !before) {
       deliver(arrived.message)
       return
     }
-    const message = 'message' in arrived ? Promise.resolve(arrived.message) : fetchBody(arrived.id)
-    const turn = Promise.all([message, queue]).then(([text]) => {
-      if (queues.get(topic) === turn) queues.delete(topic)
+    const message = 'message' in arrived ? arrived.message : fetchBody(arrived.id)
+    const delivery = Promise.all([message, before]).then(([text]) => {
+      if (deliveries.get(topic) === delivery) deliveries.delete(topic)
       if (text !== undefined) deliver(text)
     })
-    queues.set(topic, turn)
+    deliveries.set(topic, delivery)
   }
 
   return {
@@ -117,7 +120,7 @@ export function messageBus(
 
     async subscribe(topic, listener) {
       const name = key(topic)
-      // A listener may be subscribed twice, so each subscription gets a function of its own.
+      // Each subscription has a function of its own, because the same listener may be subscribed twice.
       const own = (message: string) => listener(message)
       const begin = () => {
         const listeners = topics.get(name) ?? new Set()
@@ -127,11 +130,11 @@ export function messageBus(
         const listeners = topics.get(name)
         if (listeners?.delete(own) && listeners.size === 0) topics.delete(name)
       }
-      gathering ??= newEcho()
-      const { begins, done } = gathering
+      unsent ??= newProbe()
+      const { begins, arrived } = unsent
       begins.add(begin)
       try {
-        await done
+        await arrived
       } catch (error) {
         end()
         throw error
@@ -163,15 +166,16 @@ export function messageBus(
   }
 }
 
-interface Echo {
+interface Probe {
+  /** The subscriptions that begin when it arrives. */
   begins: Set<() => void>
-  /** Rejects when it does not come. */
-  done: Promise<void>
+  /** Rejects when it does not arrive in time. */
+  arrived: Promise<void>
 }
 
 type Arrived = { topic: string; message: string } | { topic: string; id: string }
 
-/** Undefined: not one of ours. Anybody who may connect to the database may send to the channel. */
+/** Undefined: this is no payload of mcp-roam. Anybody who may connect to the database may send to the channel. */
 function parsePayload(payload: string): Arrived | undefined {
   const head = /^([=@])([0-9]{1,19}):/.exec(payload)
   if (!head) return undefined

@@ -1,12 +1,11 @@
-/** Tables and functions, and how a database comes by them. */
-
+/** The tables and functions, and how they are made in a database. */
 import { createHash } from 'node:crypto'
 import { RECENT_BATCHES } from '../backend.js'
-import type { Client, Row, Value } from './client.js'
+import type { Client } from './connection.js'
 
 /**
- * Checks a schema's name. Only what is safe inside double quotes, dollar quotes and literals gets through, and it is quoted
- * wherever it is used all the same.
+ * Checks a schema's name: it must be safe inside double quotes, dollar quotes and literals. It is quoted wherever it is used all
+ * the same.
  */
 export function checkSchema(name: string): string {
   if (
@@ -15,71 +14,17 @@ export function checkSchema(name: string): string {
     /^(pg_|information_schema$)/i.test(name)
   ) {
     throw new TypeError(
-      `postgres: schema ${JSON.stringify(name)} is not usable; write a name of up to 63 letters, digits, "_" and "-" that begins with a letter or "_" and not with "pg_", such as "mcp_roam"`,
+      'postgres: `schema` cannot be used; write a name of up to 63 letters, digits, "_" and "-" that begins with a letter or "_" and not with "pg_", such as "mcp_roam"',
     )
   }
   return name
 }
 
-/** Statements on tables that are there by the time they run. */
-export interface Database {
-  /** The schema, quoted: what table names in a statement begin with. */
-  readonly schema: string
-  /** Whether somebody has used it with success. */
-  readonly used: boolean
-  query(text: string, values: readonly Value[]): Promise<Row[]>
-  migrate(): Promise<void>
-}
-
-/** A database whose schema is brought up to date before its first statement. */
-export function openDatabase(client: Client, schemaName: string): Database {
-  const schema = `"${schemaName}"`
-  let migrated: Promise<void> | undefined
-  let used = false
-
-  const migrate = () => {
-    const attempt: Promise<void> =
-      migrated ??
-      upgrade(client, schemaName).then(
-        () => {
-          used = true
-        },
-        (error) => {
-          if (migrated === attempt) migrated = undefined
-          throw error
-        },
-      )
-    migrated = attempt
-    return attempt
-  }
-
-  return {
-    schema,
-    get used() {
-      return used
-    },
-    migrate,
-    async query(text, values) {
-      await migrate()
-      try {
-        return await client.query(text, values)
-      } catch (error) {
-        // Somebody dropped the schema, or this is another server than before: the next statement finds new tables.
-        if (MISSING.has((error as { code?: string }).code ?? '')) migrated = undefined
-        throw error
-      }
-    },
-  }
-}
-
-/** undefined_table, undefined_function, invalid_schema_name. */
-const MISSING = new Set(['42P01', '42883', '3F000'])
-
-/** Milliseconds, for one migration and the wait for whoever is at it. */
+/** How long one migration may take, in milliseconds, with the wait for another node that is doing it. */
 const MIGRATION_TIMEOUT = 60_000
 
-/** Does nothing when the schema is of this version or a newer one: newer versions must keep older nodes working. */
-async function upgrade(client: Client, schemaName: string): Promise<void> {
+/** Makes the schema, or brings it up to date. One of a newer version is left as it is: newer versions must keep older nodes working. */
+export async function migrate(client: Client, schemaName: string): Promise<void> {
   const schema = `"${schemaName}"`
   const [found] = await client.query('select to_regclass($1)::text', [`${schema}.migrations`])
   let version = 0
@@ -91,7 +36,7 @@ async function upgrade(client: Client, schemaName: string): Promise<void> {
   for (const [index, definitions] of MIGRATIONS.entries()) {
     const target = index + 1
     if (version >= target) continue
-    // One statement, so all of it or nothing; what waited for the lock looks again and finds the work done.
+    // One statement, so that all of it is done or nothing. A node that had to wait for the lock looks again, and finds it done.
     const text = `do $migration$ begin
       perform pg_advisory_xact_lock(${locks.migration});
       -- Not to_regclass, which may answer from what this connection knew before it waited for the lock.
@@ -109,13 +54,13 @@ async function upgrade(client: Client, schemaName: string): Promise<void> {
 interface Locks {
   /** Held while the schema changes. */
   migration: string
-  /** Held by the one who sweeps. */
+  /** Held by the node that sweeps. */
   sweep: string
-  /** First half of each session's lock. */
+  /** First half of each session's lock; the other half is a hash of the session id. */
   session: number
 }
 
-/** Advisory locks are shared by all that use the database, so these numbers should be nobody else's. */
+/** The numbers of the locks. All users of a database share its advisory locks, so these are made of the name, to be like nobody else's. */
 function locksOf(schemaName: string): Locks {
   const digest = createHash('sha256').update(`mcp-roam ${schemaName}`).digest()
   return {
@@ -126,10 +71,10 @@ function locksOf(schemaName: string): Locks {
 }
 
 /**
- * Released ones never change: a change is a new entry.
+ * One entry for each version of the schema. An entry never changes once it was released: a change is a new entry.
  *
- * `create_session`, `delete_session`, `open_stream` and `delete_streams` take the session's lock first, in a statement of its own,
- * so that what they look at next (READ COMMITTED) includes whatever the one before them did.
+ * `create_session`, `delete_session`, `open_stream` and `delete_streams` take the session's lock first, in a statement of its own.
+ * At the isolation level READ COMMITTED the statements after it see what the last holder of the lock did.
  */
 const MIGRATIONS: readonly ((schema: string, quoted: string, locks: Locks) => string)[] = [
   (schema, s, locks) => `

@@ -1,6 +1,6 @@
-/** Messages between nodes over PUBLISH and SUBSCRIBE, and which nodes are alive. */
+/** Messages between nodes by PUBLISH and SUBSCRIBE, and a sorted set of the nodes that are alive. */
 import type { MessageBus } from '../backend.js'
-import type { Connector } from './client.js'
+import type { Connector } from './connection.js'
 import type { Keys } from './keys.js'
 import type { Link } from './link.js'
 import { milliseconds, NOW, run, script } from './script.js'
@@ -19,12 +19,13 @@ ${NOW}
 return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.0f', now), '+inf')
 `)
 
-export interface RedisBus extends MessageBus {
-  close(): void
-}
-
 /** Publishes over `link`, and subscribes over a connection of its own, made at the first subscription. */
-export function messageBus(link: Link, keys: Keys, connector: () => Promise<Connector>, timing = TIMING): RedisBus {
+export function messageBus(
+  link: Link,
+  keys: Keys,
+  connector: () => Promise<Connector>,
+  timing = TIMING,
+): MessageBus & { close(): void } {
   const subscriptions = new Subscriptions(link, connector, timing)
 
   return {

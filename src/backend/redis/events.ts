@@ -1,13 +1,16 @@
-/** Streams of events: a hash that says how the stream stands, beside it a Redis stream whose ids carry the positions, and its newest batches. */
+/**
+ * A stream is three keys: a hash that says how it stands, a Redis stream of its events, whose ids are the positions, and a
+ * sorted set of its newest batches. A fourth key lists the streams of a session.
+ */
 import { type EventLog, RECENT_BATCHES, type Retention, type StreamInfo, TOMBSTONE_TTL } from '../backend.js'
 import type { Keys } from './keys.js'
 import type { Link } from './link.js'
 import { milliseconds, NOW, run, script } from './script.js'
 
-// Fields of the hash: `head`, `writer` and `reader` (absent: none), `first` and `last` (positions), `bytes` (kept, in UTF-16
-// code units), and `ended`.
+// Fields of the hash: `head`, `writer` and `reader` (absent: none), `first` and `last` (positions), `bytes` (UTF-16 code units
+// of the events kept), and `ended` (absent: not yet).
 
-/** Positions pass 2^31 and would otherwise be written like 5e+09. */
+/** Lua that writes a position as a whole number: large ones would otherwise become text such as 5e+09. */
 const WHOLE = `
 local function whole(number) return string.format('%.0f', tonumber(number)) end
 `
@@ -18,7 +21,10 @@ local function info()
 end
 `
 
-/** Keeps stream, events and the session's list of streams as long as the last append says. Each script that uses it has them as KEYS 1 to 3, and the batches as KEYS 5. */
+/**
+ * Lua that sets the expiry of a stream's keys, and of the session's list of streams if that would expire sooner. A script that
+ * uses it has the stream, its events and the list as KEYS 1 to 3, and the batches as KEYS 5.
+ */
 const KEEP = `
 ${NOW}
 local function keep(stream, ttl)
@@ -43,7 +49,7 @@ keep(ARGV[1], ARGV[2])
 return 1
 `)
 
-// A batch that was seen is answered before anything else is looked at: its outcome was lost, not its right to be appended.
+// A batch that was appended before gets its answer, also when the stream has ended or has another writer meanwhile.
 const APPEND = script(`
 ${WHOLE}${KEEP}
 local stream, ttl, max_events, max_bytes = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -103,7 +109,7 @@ redis.call('HSET', KEYS[1], 'writer', ARGV[1])
 return 1
 `)
 
-// The session's own tombstone says more and stays.
+// The tombstone of the session store says more (`session`: refuse the session too), so it is kept, and only lasts longer.
 const DELETE = script(`
 if redis.call('SET', KEYS[1], 'events', 'PX', ARGV[1], 'NX') == false then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
 return redis.call('ZRANGE', KEYS[2], 0, -1)
@@ -156,8 +162,8 @@ export function eventLog(link: Link, keys: Keys, retention: Required<Retention>)
     async delete(session) {
       const index = keys.streams(session)
       const streams = await run(link, DELETE, [keys.deleted(session), index], [milliseconds(TOMBSTONE_TTL)])
-      // From here on no stream is opened or appended to. If this node dies now, a second delete finds the same list,
-      // and what nobody deletes expires.
+      // From here on no stream is opened or appended to. Should this node die now, a second delete finds the same list; without
+      // one, the keys expire.
       const names = (Array.isArray(streams) ? streams : []).flatMap((stream) => [
         ...pair(session, String(stream)),
         keys.batches(session, String(stream)),

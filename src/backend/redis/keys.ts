@@ -3,7 +3,7 @@
  * keeps them on one node and a script may touch them together.
  */
 
-/** Which keys and channels are there, for a prefix. */
+/** The names of all keys and channels with one prefix. */
 export interface Keys {
   /** Hash: the record, its revision, and the session's state. */
   session(id: string): string
@@ -17,18 +17,26 @@ export interface Keys {
   events(id: string, stream: string): string
   /** Sorted set: ids of a stream's newest batches, by the last position of each. */
   batches(id: string, stream: string): string
-  /** Sorted set: ids of the nodes by the time they are to be taken for dead. */
+  /** Sorted set: ids of the nodes by the time from which they count as dead. */
   nodes: string
-  /** What a topic of the bus is called. */
+  /** The channel of a topic of the bus. */
   channel(topic: string): string
   /** The glob pattern of all `session` keys. */
   sessions: string
 }
 
-/** Throws if the prefix would break the hash tags. */
-export function keysFor(prefix: string): Keys {
-  if (/[{}]/.test(prefix)) {
-    throw new TypeError('redis(): the prefix may not contain { or }, which say what a Redis Cluster keeps together')
+/**
+ * The names for a prefix.
+ *
+ * @param keyPrefix What the user's client puts before each key; it becomes the beginning of the prefix.
+ * @throws TypeError if the names would not work as hash tags.
+ */
+export function keysFor(ownPrefix: string, keyPrefix = ''): Keys {
+  const prefix = `${keyPrefix}${ownPrefix}`
+  if (typeof ownPrefix !== 'string' || /[{}]/.test(prefix)) {
+    throw new TypeError(
+      "redis: `prefix` must be a text such as 'mcp-roam', and neither it nor a client's `keyPrefix` may contain { or }, which say what a Redis Cluster keeps together",
+    )
   }
   return {
     session: (id) => `${prefix}:session:{${tag(id)}}`,
@@ -43,12 +51,12 @@ export function keysFor(prefix: string): Keys {
   }
 }
 
-/** The id without braces, which would end the tag early, and never empty, which would make it no tag at all. */
+/** The id as a hash tag: without braces, which would end the tag early, and not empty, because Redis ignores an empty tag. */
 function tag(id: string): string {
   return id === '' ? '%' : encode(id, /[%{}\ud800-\udfff]/gu)
 }
 
-/** Half a surrogate pair has no UTF-8: without this, different texts would become the same key. */
+/** Text that can be sent as UTF-8. Half a surrogate pair cannot: without this, different texts would become the same key. */
 export function wellFormed(text: string): string {
   return encode(text, /[%\ud800-\udfff]/gu)
 }

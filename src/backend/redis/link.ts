@@ -1,11 +1,13 @@
-/** A connection that is there when it is needed, replaced when it hangs, and quick to say when it is of no use. */
-import type { Connection, Connector } from './client.js'
+/** Commands to Redis over a connection that is made when it is first needed, and replaced when it hangs. */
+import { asError } from '../../util/error.js'
+import { Late, within } from '../../util/within.js'
+import type { Connection, Connector, Send } from './connection.js'
 
-/** How long a command may take before its connection is given up, in milliseconds. */
+/** How long a command may take before its connection is replaced, in milliseconds. */
 const COMMAND_TIMEOUT = 5_000
-/** How long the first attempt to connect is waited for. */
+/** How long commands wait for the first attempt to connect, in milliseconds. */
 const CONNECT_TIMEOUT = 5_000
-/** A connection that is not ready and has not even failed for so long is stuck. */
+/** A connection that has become neither ready nor failed for so long, in milliseconds, is stuck, and replaced. */
 const STUCK_AFTER = 15_000
 
 /** Redis cannot be used right now. Its message holds no address and no password. */
@@ -14,28 +16,30 @@ export class RedisUnavailable extends Error {
 }
 
 export interface LinkOptions {
-  /** Rejects if the server is of no use. Asked before the first command, and again until it resolves. */
-  check?(send: (args: string[]) => Promise<unknown>): Promise<void>
+  /** Rejects if the server cannot be used. Called before the first command, and before later ones until it has resolved once. */
+  check?(send: Send): Promise<void>
   /** The connection can be used, for the first time or again. */
   ready?(): void
   message?(channel: string, text: string): void
 }
 
 /**
- * Connects at the first use. Until that attempt has ended commands wait for it; later, whenever the connection is away,
- * they are rejected at once, and reconnecting goes on in the background.
+ * Connects at the first use. Commands wait for that attempt to succeed or fail. Later, while the connection is lost, commands
+ * reject at once, and reconnecting goes on in the background.
  */
 export class Link {
   readonly #connector: () => Promise<Connector>
   readonly #options: LinkOptions
   #connection: Connection | undefined
-  /** Settled when the first attempt to connect has ended, well or badly. */
-  #first: Promise<void> | undefined
-  #epoch = 0
+  /** Settles when the first attempt to connect has succeeded or failed. */
+  #firstAttempt: Promise<void> | undefined
+  /** How many connections were replaced. */
+  #generation = 0
   #checked: Promise<void> | undefined
-  #trouble = 'not connected yet'
-  /** When the connection last gave a sign. */
-  #sign = 0
+  /** Why the connection cannot be used, if it cannot. */
+  #problem = 'not connected yet'
+  /** When the connection last became ready or failed, in milliseconds since the epoch. */
+  #lastEventAt = 0
   #secret: string | undefined
   #closed = false
 
@@ -44,7 +48,7 @@ export class Link {
     this.#options = options
   }
 
-  /** Sends a command to the node that has `key`, or to any node. */
+  /** Sends a command to the server that has `key`; without a key to any server. */
   send(key: string | undefined, args: string[]): Promise<unknown> {
     return this.#use((connection) => connection.send(key, args))
   }
@@ -61,30 +65,31 @@ export class Link {
     return this.#use((connection) => connection.unsubscribe(channel))
   }
 
-  /** The ways to send a command to each node that has keys of its own. */
-  async masters(): Promise<((args: string[]) => Promise<unknown>)[]> {
-    const nodes = await this.#use((connection) => connection.masters())
-    return nodes.map((send) => (args) => this.#use(() => send(args)))
+  /** One function for each master, which sends commands to that one. */
+  async masters(): Promise<Send[]> {
+    const masters = await this.#use((connection) => connection.masters())
+    return masters.map((send) => (args) => this.#use(() => send(args)))
   }
 
-  /** Which connection it is by now: one more with each replacement. */
-  get epoch(): number {
-    return this.#epoch
+  /** Tells one connection from the next: another number after each replacement. */
+  get generation(): number {
+    return this.#generation
   }
 
   /**
-   * Gives the connection up for a new one; what was sent and not answered rejects. Does nothing if the connection that the
-   * caller complains of has been replaced already.
+   * Replaces the connection by a new one; commands that were not answered yet reject.
+   *
+   * @param generation Which connection is meant. Nothing is done if that one was replaced already.
    */
-  replace(reason: string, epoch: number): void {
-    if (this.#closed || epoch !== this.#epoch) return
-    this.#epoch++
+  replace(reason: string, generation: number): void {
+    if (this.#closed || generation !== this.#generation) return
+    this.#generation++
     this.#connection?.destroy()
     this.#connection = undefined
-    this.#trouble = reason
+    this.#problem = reason
     this.#connect().catch(() => {
-      // Nothing goes on in the background now: the next use tries again.
-      this.#first = undefined
+      // There is no connection now that would try again by itself, so the next command does.
+      this.#firstAttempt = undefined
     })
   }
 
@@ -95,14 +100,14 @@ export class Link {
   }
 
   async #use<T>(action: (connection: Connection) => Promise<T>): Promise<T> {
-    const connection = await this.#usable()
-    const epoch = this.#epoch
+    const connection = await this.#usableConnection()
+    const generation = this.#generation
     try {
       await this.#check(connection)
       return await within(COMMAND_TIMEOUT, action(connection))
     } catch (error) {
-      // Half-open connections look healthy for many minutes; a new one cannot be worse than one that does not answer.
-      if (error instanceof Late) this.replace(error.message, epoch)
+      // A connection that a firewall forgot looks healthy for many minutes. A new one is worth a try.
+      if (error instanceof Late) this.replace(error.message, generation)
       throw this.#describe(error)
     }
   }
@@ -120,87 +125,75 @@ export class Link {
     return this.#checked
   }
 
-  async #usable(): Promise<Connection> {
+  async #usableConnection(): Promise<Connection> {
     if (this.#connection?.ready()) return this.#connection
     if (!this.#closed) {
-      this.#first ??= this.#firstAttempt()
-      await this.#first
+      this.#firstAttempt ??= this.#tryFirst()
+      await this.#firstAttempt
     }
     if (this.#closed) throw new RedisUnavailable('Redis: the backend was closed')
     if (this.#connection?.ready()) return this.#connection
-    if (this.#connection && Date.now() - this.#sign > STUCK_AFTER) this.replace(this.#trouble, this.#epoch)
-    throw this.#describe(this.#trouble)
+    const isStuck = this.#connection && Date.now() - this.#lastEventAt > STUCK_AFTER
+    if (isStuck) this.replace(this.#problem, this.#generation)
+    throw this.#describe(this.#problem)
   }
 
-  async #firstAttempt(): Promise<void> {
+  async #tryFirst(): Promise<void> {
     try {
       await within(CONNECT_TIMEOUT, this.#connect())
     } catch (error) {
-      // No client library: the next use tries again.
-      if (!this.#connection) this.#first = undefined
+      // Without a connection, for instance because no client library is installed, the next command tries again.
+      if (!this.#connection) this.#firstAttempt = undefined
       if (!(error instanceof Late)) throw this.#describe(error)
-      this.#trouble = error.message
+      this.#problem = error.message
     }
   }
 
   /** Resolves when the new connection is ready or has failed once. */
   async #connect(): Promise<void> {
-    const epoch = this.#epoch
+    const generation = this.#generation
     const connector = await this.#connector()
     this.#secret = connector.secret
-    if (this.#closed || epoch !== this.#epoch) return
+    if (this.#closed || generation !== this.#generation) return
     await new Promise<void>((resolve) => {
-      const current = () => this.#connection === connection
+      const isCurrent = () => this.#connection === connection
       const connection: Connection = connector.connect({
         ready: () => {
-          if (!current()) return
-          this.#sign = Date.now()
+          if (!isCurrent()) return
+          this.#lastEventAt = Date.now()
           resolve()
           this.#options.ready?.()
         },
-        trouble: (error) => {
-          if (!current()) return
-          this.#sign = Date.now()
-          this.#trouble = text(error)
+        failed: (error) => {
+          if (!isCurrent()) return
+          this.#lastEventAt = Date.now()
+          this.#problem = text(error)
           resolve()
         },
-        message: (channel, message) => {
-          if (current()) this.#options.message?.(channel, message)
+        message: (channel, text) => {
+          if (isCurrent()) this.#options.message?.(channel, text)
         },
       })
       this.#connection = connection
-      this.#sign = Date.now()
+      this.#lastEventAt = Date.now()
     })
   }
 
   /**
-   * An error that is safe to log: the libraries' errors carry the command with its arguments, AUTH's among them, and may
-   * quote what was sent.
+   * An error that is safe to log. It has no cause: the libraries' errors carry the command with its arguments, those of AUTH
+   * included, and may quote what was sent.
    */
-  #describe(error: unknown): Error {
+  #describe(error: unknown): RedisUnavailable {
     if (error instanceof RedisUnavailable) return error
     const message = text(error)
     return new RedisUnavailable(`Redis: ${this.#secret ? message.replaceAll(this.#secret, '***') : message}`)
   }
 }
 
-function text(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
+/** What went wrong, in words. */
+function text(thrown: unknown): string {
+  const error = asError(thrown)
   // Node's error for a host with several addresses, and the cluster's, have their reason inside.
   const inner = error instanceof AggregateError ? error.errors[0] : 'lastNodeError' in error && error.lastNodeError
   return inner instanceof Error ? text(inner) : error.message || error.name
-}
-
-class Late extends Error {}
-
-async function within<T>(limit: number, promise: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Late(`no answer within ${limit} ms`)), limit)
-  })
-  try {
-    return await Promise.race([promise, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }

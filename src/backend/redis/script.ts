@@ -1,4 +1,4 @@
-/** Lua scripts: each runs on the server as one step, which nothing comes between. */
+/** Lua scripts: the server runs each as one step, and nothing else in between. */
 import { createHash } from 'node:crypto'
 import type { Link } from './link.js'
 
@@ -12,19 +12,19 @@ export function script(source: string): Script {
   return { source, sha: createHash('sha1').update(source).digest('hex') }
 }
 
-/** Runs a script on the node that has its keys, which are all of one hash slot. */
+/** Runs a script on the server that has its keys, which are all of one hash slot. */
 export async function run(link: Link, { source, sha }: Script, keys: string[], args: string[] = []): Promise<unknown> {
   const rest = [String(keys.length), ...keys, ...args]
   try {
     return await link.send(keys[0], ['evalsha', sha, ...rest])
   } catch (error) {
-    // The server was restarted or has not seen the script yet; it has executed nothing.
+    // The server does not know the script (yet, or since a restart), so it has executed nothing.
     if (!(error instanceof Error && error.message.includes('NOSCRIPT'))) throw error
     return link.send(keys[0], ['eval', source, ...rest])
   }
 }
 
-/** The server's clock in milliseconds, so that the nodes' clocks need not agree. To be put before a script that uses `now`. */
+/** Lua that sets `now` to the server's clock in milliseconds: the nodes' own clocks need not agree. Goes before a script that uses it. */
 export const NOW = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,11 +1,11 @@
 /** What the server must be able to do. */
 
-/** Scripts that read the clock and then write, which older servers replicate wrongly or refuse. */
+/** The first version in which scripts may read the clock and then write: older servers refuse that, or replicate it wrongly. */
 const OLDEST = 7
 
 /**
  * Rejects if the server is too old, or is a member of a cluster that was reached by its address alone.
- * A server that keeps INFO from us is taken for good.
+ * A server whose user may not ask for INFO is taken to be good enough.
  */
 export async function requireServer(send: (args: string[]) => Promise<unknown>, byAddress: boolean): Promise<void> {
   let info: string

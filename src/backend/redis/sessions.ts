@@ -1,4 +1,4 @@
-/** Sessions: one hash each, with the record, its revision, and the session's state, so that all of it expires together. */
+/** A session is one hash with its record and its state, so that both expire together. */
 import { type SessionRecord, type SessionStore, TOMBSTONE_TTL } from '../backend.js'
 import { type Keys, wellFormed } from './keys.js'
 import type { Link } from './link.js'

@@ -1,28 +1,31 @@
-/** Channels that are subscribed to, kept that way through reconnects, and tried now and then. */
+/** Subscriptions to channels, which last through reconnects, and are tested now and then. */
 import { randomUUID } from 'node:crypto'
-import type { Connector } from './client.js'
+import { Late, within } from '../../util/within.js'
+import type { Connector } from './connection.js'
 import { Link, RedisUnavailable } from './link.js'
 
 type Listener = (message: string) => void
 
 export interface Timing {
-  /** How often the subscriptions are tried, in milliseconds. */
+  /** How often a subscription is tested, in milliseconds. */
   checkEvery: number
-  /** How long a message may be on its way before the subscribing connection is given up, in milliseconds. */
+  /** How long a probe may take to arrive before the subscribing connection is replaced, in milliseconds. */
   checkLimit: number
 }
 
 export const TIMING: Timing = { checkEvery: 10_000, checkLimit: 4_000 }
 
-// What travels is a letter and a text: a message of the bus, or the name of a probe that its sender waits for.
+// What is published begins with one of these: a message of the bus follows, or the name of a probe.
 const MESSAGE = '='
 const PROBE = '?'
 
 /**
- * A probe is a message to oneself. On a channel messages keep their order, so what arrives after the probe was published
- * after it: that is how a subscription is known to be complete, and not to give what was published before it. And only a
- * message that arrives proves a subscription whole, which can be lost without an error, in a half-open connection or while a
- * cluster is rebuilt.
+ * Subscriptions are tested by probes: messages that this node publishes to itself. A probe that arrives shows two things.
+ *
+ * - The subscription works. It can be lost without an error, on a connection that is dead and does not know it, or while a
+ *   cluster moves its slots.
+ * - What arrives after the probe was published after it, because messages of one channel keep their order. That is how a new
+ *   listener gets everything that is published from now on, and nothing that was published before.
  */
 export class Subscriptions {
   readonly #channels = new Map<string, Channel>()
@@ -39,7 +42,7 @@ export class Subscriptions {
     this.#timing = timing
     this.#subscriber = new Link(connector, {
       ready: () => {
-        for (const channel of this.#channels.values()) void channel.settle().catch(() => {})
+        for (const channel of this.#channels.values()) void channel.update().catch(() => {})
       },
       message: (name, text) => this.#receive(name, text),
     })
@@ -49,7 +52,7 @@ export class Subscriptions {
     await this.#publisher.publish(name, MESSAGE + message)
   }
 
-  /** Resolves when messages published from now on will arrive; with the way to end it. */
+  /** Resolves when messages published from now on will arrive, with a function that ends the subscription. */
   async add(name: string, listener: Listener): Promise<() => Promise<void>> {
     const channel = this.#channels.get(name) ?? new Channel(name, this.#subscriber)
     this.#channels.set(name, channel)
@@ -57,19 +60,19 @@ export class Subscriptions {
     const remove = async () => {
       channel.listeners.delete(entry)
       if (!channel.users.delete(entry)) return
-      // If this fails the connection is lost, and the channel is not subscribed to again.
-      if (channel.users.size === 0) await channel.settle().catch(() => {})
+      // If this fails the connection is lost, and the next one will not subscribe to a channel that nobody uses.
+      if (channel.users.size === 0) await channel.update().catch(() => {})
       if (channel.users.size === 0 && this.#channels.get(name) === channel) this.#channels.delete(name)
     }
     channel.users.add(entry)
     try {
-      await channel.settle()
+      await channel.update()
       await this.#probe(name, () => channel.listeners.add(entry))
     } catch (error) {
       await remove()
       throw error
     }
-    this.#watch()
+    this.#testRegularly()
     return remove
   }
 
@@ -85,42 +88,41 @@ export class Subscriptions {
     else if (text.startsWith(MESSAGE)) this.#channels.get(name)?.deliver(body)
   }
 
-  /** Sends a probe; rejects, and gives the subscribing connection up, if it does not arrive. */
-  async #probe(name: string, arrived: () => void): Promise<void> {
+  /** Sends a probe. Rejects if it does not arrive, and has the subscribing connection replaced. */
+  async #probe(name: string, onArrival: () => void): Promise<void> {
     const probe = randomUUID()
-    const { epoch } = this.#subscriber
-    let timer: NodeJS.Timeout | undefined
-    const arrival = new Promise<boolean>((resolve) => {
-      timer = setTimeout(resolve, this.#timing.checkLimit, false)
+    const { generation } = this.#subscriber
+    const arrival = new Promise<void>((resolve) => {
       this.#probes.set(probe, () => {
-        arrived()
-        resolve(true)
+        onArrival()
+        resolve()
       })
     })
     try {
       await this.#publisher.publish(name, PROBE + probe)
-      if (await arrival) return
+      await within(this.#timing.checkLimit, arrival)
+    } catch (error) {
+      if (!(error instanceof Late)) throw error
+      this.#subscriber.replace('the subscriptions were lost', generation)
+      throw new RedisUnavailable('Redis: the subscriptions were lost')
     } finally {
-      clearTimeout(timer)
       this.#probes.delete(probe)
     }
-    this.#subscriber.replace('the subscriptions were lost', epoch)
-    throw new RedisUnavailable('Redis: the subscriptions were lost')
   }
 
-  #watch(): void {
+  #testRegularly(): void {
     if (this.#timer || this.#closed) return
     this.#timer = setTimeout(async () => {
-      // While Redis is away for publishing too, nothing can be said of the subscriptions.
-      await this.#check().catch(() => {})
+      // Whether it has failed or could not be done, there is nothing more to do now.
+      await this.#testNext().catch(() => {})
       this.#timer = undefined
-      if (this.#channels.size > 0) this.#watch()
+      if (this.#channels.size > 0) this.#testRegularly()
     }, this.#timing.checkEvery)
     this.#timer.unref()
   }
 
-  /** Probes one channel, each time another. */
-  async #check(): Promise<void> {
+  /** Tests one channel, each time another one. */
+  async #testNext(): Promise<void> {
     const [next] = this.#channels
     if (!next) return
     const [name, channel] = next
@@ -132,13 +134,14 @@ export class Subscriptions {
 
 /** A channel and who uses it here. */
 class Channel {
-  /** Whoever wants the channel. */
+  /** Everybody who wants messages of the channel, or is about to. As long as there is one, the channel is subscribed to. */
   readonly users = new Set<object>()
-  /** Those of them whose subscription is complete. */
+  /** Those whose subscription is complete: they are given what arrives. */
   readonly listeners = new Set<{ listener: Listener }>()
   readonly #name: string
   readonly #link: Link
-  #turn: Promise<unknown> = Promise.resolve()
+  /** The last update that was begun. */
+  #lastUpdate: Promise<unknown> = Promise.resolve()
 
   constructor(name: string, link: Link) {
     this.#name = name
@@ -149,11 +152,11 @@ class Channel {
     for (const { listener } of this.listeners) listener(message)
   }
 
-  /** Makes the server's view agree with ours; one step at a time, so that the last one wins. */
-  settle(): Promise<unknown> {
-    this.#turn = this.#turn
+  /** Subscribes at the server if the channel has users, and unsubscribes if not. One update at a time, so that the last one counts. */
+  update(): Promise<unknown> {
+    this.#lastUpdate = this.#lastUpdate
       .catch(() => {})
       .then(() => (this.users.size > 0 ? this.#link.subscribe(this.#name) : this.#link.unsubscribe(this.#name)))
-    return this.#turn
+    return this.#lastUpdate
   }
 }

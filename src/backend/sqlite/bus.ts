@@ -1,15 +1,50 @@
-import type Database from 'better-sqlite3'
+import type Sqlite from 'better-sqlite3'
+import type { MessageBus } from '../backend.js'
+import type { Database } from './database.js'
 import { isGone, placeOf } from './process.js'
+import { type Messages, Subscriptions } from './subscriptions.js'
 
-/** Messages read at a time. */
+/** Ids of messages read at a time. */
 const PAGE = 256
 
-/** The message bus's statements on one connection, synchronous; each call is one transaction. */
-export function prepareBus(db: Database.Database, now: () => number) {
+/** Messages are rows of a table, which each process that is subscribed to something looks at every `pollInterval` milliseconds. */
+export function messageBus(database: Database, pollInterval: number): MessageBus & { close(): void } {
+  let subscriptions: Subscriptions | undefined
+  const messages = database.statements(({ quick }) => {
+    const statements = prepareMessages(quick, database.now)
+    subscriptions = new Subscriptions(statements, pollInterval)
+    return { ...statements, subscriptions }
+  })
+  const nodes = database.statements(({ quick }) => prepareNodes(quick, database.now))
+
+  return {
+    publish: (topic, message) =>
+      messages.write(({ publish, subscriptions }) => {
+        publish(topic, message)
+        subscriptions.deliverSoon()
+      }),
+
+    async subscribe(topic, listener) {
+      const end = await messages.read(({ subscriptions }) => subscriptions.add(topic, listener))
+      return async () => end()
+    },
+
+    beat: (node, ttl) => nodes.write(({ beat }) => beat(node, ttl)),
+    leave: (node) => nodes.write(({ leave }) => leave(node)),
+    nodes: () => nodes.read(({ alive }) => alive()),
+
+    close: () => subscriptions?.close(),
+  }
+}
+
+function prepareMessages(
+  db: Sqlite.Database,
+  now: () => number,
+): Messages & { publish(topic: string, message: string): void } {
   const insert = db.prepare<[number, string, string]>(
     'INSERT INTO messages (published_at, topic, message) VALUES (?, ?, ?)',
   )
-  // Not max(id): the newest message may have been swept.
+  // Not max(id), because the newest message may have been swept.
   const newest = db.prepare<[], number>("SELECT seq FROM sqlite_sequence WHERE name = 'messages'").pluck()
   const dataVersion = db.prepare<[], number>('PRAGMA data_version').pluck()
   const after = db.prepare<[number], { id: number; topic: string }>(
@@ -17,33 +52,29 @@ export function prepareBus(db: Database.Database, now: () => number) {
   )
   const select = db.prepare<[number], string>('SELECT message FROM messages WHERE id = ?').pluck()
 
+  return {
+    publish(topic, message) {
+      insert.run(now(), topic, message)
+    },
+    newest: () => newest.get() ?? 0,
+    dataVersion: () => dataVersion.get() ?? 0,
+    after: (id) => after.all(id),
+    message: (id) => select.get(id),
+  }
+}
+
+function prepareNodes(db: Sqlite.Database, now: () => number) {
   const place = placeOf()
   const pid = place === null ? null : process.pid
   const beat = db.prepare<[string, number, string | null, number | null]>(
     'INSERT OR REPLACE INTO nodes (id, expires_at, place, pid) VALUES (?, ?, ?, ?)',
   )
   const leave = db.prepare<[string]>('DELETE FROM nodes WHERE id = ?')
-  const nodes = db.prepare<[number], { id: string; place: string | null; pid: number | null }>(
+  const select = db.prepare<[number], { id: string; place: string | null; pid: number | null }>(
     'SELECT id, place, pid FROM nodes WHERE expires_at > ?',
   )
 
   return {
-    publish(topic: string, message: string): void {
-      insert.run(now(), topic, message)
-    },
-
-    /** Id of the newest message there ever was. */
-    newest: (): number => newest.get() ?? 0,
-
-    /** Another number than before if another connection has written since. */
-    dataVersion: (): number => dataVersion.get() ?? 0,
-
-    /** Ids and topics alone: a node does not read the payloads of messages to others. */
-    after: (id: number): { id: number; topic: string }[] => after.all(id),
-
-    /** Undefined: swept meanwhile. */
-    message: (id: number): string | undefined => select.get(id),
-
     beat(node: string, ttl: number): void {
       beat.run(node, now() + ttl, place, pid)
     },
@@ -53,12 +84,12 @@ export function prepareBus(db: Database.Database, now: () => number) {
     },
 
     /**
-     * Without those whose process has ended, which a node that was killed does not get to say: whoever waits for it need not
-     * wait for its heartbeat to expire. A node of another place, or whose process id was given to another process since, is
-     * taken for alive until then.
+     * The nodes whose heartbeat has not expired, except those whose process has ended: a node that was killed cannot say so
+     * itself, and this way nobody has to wait for its heartbeat to expire. Whether a process has ended is only known of those
+     * that run where this one does.
      */
-    nodes: (): string[] =>
-      nodes
+    alive: (): string[] =>
+      select
         .all(now())
         .filter((node) => !(node.pid !== null && node.place === place && isGone(node.pid)))
         .map(({ id }) => id),

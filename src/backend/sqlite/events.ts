@@ -1,24 +1,34 @@
-import type Database from 'better-sqlite3'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type Sqlite from 'better-sqlite3'
 import {
   type EventBatch,
+  type EventLog,
+  RECENT_BATCHES,
   type Retention,
   type StreamInfo,
   type StreamInit,
   type StreamSlice,
-  TOMBSTONE_TTL,
 } from '../backend.js'
+import type { Database } from './database.js'
+import { FORGET_EVERY, prepareRemoval } from './removal.js'
 
-/**
- * Batch ids remembered of one stream. A stream without a writer is written by several nodes at once: this is how many batches
- * the others may get in while one of them waits to send a batch again.
- */
-const RECENT_BATCHES = 1000
-/** How often older ones are removed, in batches: to find them takes a look at all of the stream's. */
-const FORGET_EVERY = 128
-/** Rows and streams removed in one transaction: a few milliseconds at most, in which other writers wait. */
-const REMOVE = 500
-const REMOVE_STREAMS = 50
-const KEPT = `n, last + 1 - first + min(batches, ${RECENT_BATCHES + FORGET_EVERY}) AS kept`
+export function eventLog(database: Database, retention: Required<Retention>): EventLog {
+  const { read, write } = database.statements(({ quick }) => prepare(quick, database.now, retention))
+
+  return {
+    open: (session, stream, init) => write((log) => log.open(session, stream, init)),
+    append: (session, stream, batch) => write((log) => log.append(session, stream, batch)),
+    read: (session, stream, after, limit) => read((log) => log.read(session, stream, after, limit)),
+    attach: (session, stream, reader) => write((log) => log.attach(session, stream, reader)),
+    claim: (session, stream, writer, from) => write((log) => log.claim(session, stream, writer, from)),
+
+    async delete(session) {
+      await write((log) => log.hide(session))
+      // In parts, so that others can write in between. Should this process die now, sweeping removes the rest.
+      while (await write((log) => log.removeHidden(session))) await nextTurn()
+    },
+  }
+}
 
 interface StreamRow {
   n: number
@@ -33,10 +43,9 @@ interface StreamRow {
   sweepAt: number
 }
 
-/** The event log's statements on one connection, synchronous; each call is one transaction. */
-export function prepareEvents(db: Database.Database, now: () => number, retention: Required<Retention>) {
+/** The statements on one connection. They are synchronous, and each call is one transaction. */
+function prepare(db: Sqlite.Database, now: () => number, retention: Required<Retention>) {
   const isDeleted = db.prepare<[string, number], 1>('SELECT 1 FROM tombstones WHERE id = ? AND expires_at > ?').pluck()
-  const bury = db.prepare<[string, number]>('INSERT OR REPLACE INTO tombstones (id, expires_at) VALUES (?, ?)')
   const find = db.prepare<[string, string, number], StreamRow>(
     `SELECT n, head, writer, reader, first, last, size, batches, ended, sweep_at AS sweepAt
      FROM streams WHERE session = ? AND stream = ? AND expires_at > ?`,
@@ -76,24 +85,15 @@ export function prepareEvents(db: Database.Database, now: () => number, retentio
   )
   const removeBatches = db.prepare<[number, number]>('DELETE FROM batches WHERE stream = ? AND n <= ?')
 
-  const condemn = db.prepare<[string]>('UPDATE streams SET expires_at = 0, sweep_at = 0 WHERE session = ?')
-  const condemned = db.prepare<[string], { n: number; kept: number }>(
-    `SELECT ${KEPT} FROM streams WHERE session = ? AND expires_at = 0 LIMIT ${REMOVE_STREAMS}`,
-  )
-  const expired = db.prepare<[number], { n: number; kept: number }>(
-    `SELECT ${KEPT} FROM streams WHERE sweep_at <= ? ORDER BY sweep_at LIMIT ${REMOVE_STREAMS}`,
-  )
-  const condemnOne = db.prepare<[number]>('UPDATE streams SET expires_at = 0, sweep_at = 0 WHERE n = ?')
-  const removeSomeEvents = db.prepare<[number, number]>(
-    `DELETE FROM events WHERE stream = ? AND position IN
-     (SELECT position FROM events WHERE stream = ? ORDER BY position LIMIT ${REMOVE})`,
-  )
-  const removeStream = db.prepare<[number]>('DELETE FROM streams WHERE n = ?')
+  const { removePart, hide, removeHidden } = prepareRemoval(db, now)
 
-  /** Milliseconds; at most one append in an eighth of the time to live changes the index. */
+  /**
+   * In milliseconds. An eighth longer than the stream's time to live, so that `sweep_at`, which has an index, need not be
+   * changed at each append but only once in an eighth of that time.
+   */
   const sweepAfter = Math.ceil(retention.ttl * 1.125)
 
-  /** What of the stream stays: drops the oldest events until it is within its bounds. */
+  /** Removes the oldest events until the rest is within the retention; what is left then begins at `first`. */
   function trim({ n, first }: StreamRow, last: number, size: number): { first: number; size: number } {
     const { maxEvents, maxBytes } = retention
     if (last - first < maxEvents && size <= maxBytes) return { first, size }
@@ -106,37 +106,13 @@ export function prepareEvents(db: Database.Database, now: () => number, retentio
     return { first, size }
   }
 
-  /** Removes a stream, or the part of it that one transaction may remove. True: there is more. */
-  function removeSome(n: number): boolean {
-    if (removeSomeEvents.run(n, n).changes === REMOVE) {
-      // It must not come back in part, should the clock be set back.
-      condemnOne.run(n)
-      return true
-    }
-    removeBatches.run(n, Number.MAX_SAFE_INTEGER)
-    removeStream.run(n)
-    return false
-  }
-
-  /** The same for several. */
-  function removeSomeOf(streams: { n: number; kept: number }[]): boolean {
-    let rows = 0
-    for (const { n, kept } of streams) {
-      // One at least, however long it is.
-      if (rows > 0 && rows + kept > REMOVE) return true
-      if (removeSome(n)) return true
-      rows += kept
-    }
-    return streams.length === REMOVE_STREAMS
-  }
-
   return {
     open: db.transaction((session: string, stream: string, { head, writer, base = 0 }: StreamInit): boolean => {
       const time = now()
       if (isDeleted.get(session, time)) return false
       if (find.get(session, stream, time)) return true
       const old = findExpired.get(session, stream, time)
-      while (old !== undefined && removeSome(old));
+      while (old !== undefined && removePart(old));
       insert.run(session, stream, head, writer ?? null, base + 1, base, time + retention.ttl, time + sweepAfter)
       return true
     }).immediate,
@@ -163,7 +139,7 @@ export function prepareEvents(db: Database.Database, now: () => number, retentio
       return last
     }).immediate,
 
-    /** One read transaction, so that the events and the stream's standing are of one moment. */
+    /** One transaction, so that the events and what is said of the stream are of one moment. */
     read: db.transaction((session: string, stream: string, after: number, limit: number): StreamSlice | undefined => {
       const row = find.get(session, stream, now())
       return row && { ...infoOf(row), events: selectEvents.all(row.n, after, limit) }
@@ -179,17 +155,8 @@ export function prepareEvents(db: Database.Database, now: () => number, retentio
       return setWriter.run(writer, session, stream, from, now()).changes === 1
     },
 
-    /** From here on, a session's streams are out of sight and no new one is opened; {@link removeCondemned} removes them. */
-    condemn: db.transaction((session: string): void => {
-      bury.run(session, now() + TOMBSTONE_TTL)
-      condemn.run(session)
-    }).immediate,
-
-    /** Removes a part of what was condemned of a session. True: there is more. */
-    removeCondemned: db.transaction((session: string): boolean => removeSomeOf(condemned.all(session))).immediate,
-
-    /** Removes a part of the streams that have expired. True: there is more. */
-    sweep: db.transaction((): boolean => removeSomeOf(expired.all(now()))).immediate,
+    hide,
+    removeHidden,
   }
 }
 

@@ -1,11 +1,12 @@
-/** Where this process runs, and whether another one that ran there is gone. */
+/** Where this process runs, and whether another process that ran there has ended. */
 import { readFileSync, readlinkSync } from 'node:fs'
 import { hostname } from 'node:os'
 
 /**
- * Names the set of processes that this one can see: within it, a process id means the same to all. On Linux that is the
- * running kernel's PID namespace: processes in containers have host names and process ids of their own, and virtual machines
- * that share a file number their namespaces alike. Null: not to be found out (no /proc).
+ * Names the set of processes among which a process id means the same to all. Null: it cannot be found out (no /proc).
+ *
+ * On Linux that is the PID namespace, because containers have process ids of their own. Its number alone would not do: virtual
+ * machines that share a file number their namespaces alike. So the host's name and the id of the kernel's boot are part of it.
  */
 export function placeOf(platform = process.platform): string | null {
   if (platform !== 'linux') return hostname()
@@ -18,15 +19,15 @@ export function placeOf(platform = process.platform): string | null {
 }
 
 /**
- * Whether no process of this place has the id. Only a yes means anything: the id may have gone to another process since, and
- * a dead process keeps its own until its parent has taken note.
+ * True: the process with this id has ended. False proves nothing: another process may have got the id since, and a process that
+ * has ended keeps its id until its parent has asked for its exit code.
  */
 export function isGone(pid: number): boolean {
   try {
     process.kill(pid, 0)
     return false
   } catch (error) {
-    // EPERM: it is there, and another user's.
+    // With EPERM, for instance, it is there and belongs to another user.
     return (error as NodeJS.ErrnoException).code === 'ESRCH'
   }
 }

@@ -1,11 +1,11 @@
 import type Database from 'better-sqlite3'
 
-/** Marks the file as ours ('ROAM'), so that a wrong path does not put our tables into somebody's database. */
+/** 'ROAM'. Marks the file as one of mcp-roam, so that a wrong path does not put tables into somebody else's database. */
 const APPLICATION_ID = 0x524f414d
 
 /**
- * One entry for each version of the schema, applied in order; `PRAGMA user_version` says how many a file has had.
- * Only ever append. All times are milliseconds since the epoch.
+ * One entry for each version of the schema, applied in order; `PRAGMA user_version` says how many a file has had. An entry never
+ * changes once it was released: a change is a new entry. All times are milliseconds since the epoch.
  */
 const MIGRATIONS = [
   `
@@ -83,7 +83,7 @@ const MIGRATIONS = [
   ) WITHOUT ROWID;
   `,
 
-  // Null in what an older version writes, and where it cannot be found out: then the expiry alone counts.
+  // Null in rows of an older version, and where it cannot be found out: then only the expiry says whether the node is alive.
   `
   ALTER TABLE nodes ADD COLUMN place TEXT;
   ALTER TABLE nodes ADD COLUMN pid INTEGER;
@@ -92,9 +92,9 @@ const MIGRATIONS = [
 
 /** Brings the file to the newest version; of several processes that open it at once, one does the work. */
 export function migrate(db: Database.Database): void {
-  // In a transaction, because it reads three things, which another process may be changing together.
+  // In a transaction, because it reads several things that another process may be changing together.
   if (db.transaction(() => versionOf(db))() === MIGRATIONS.length) return
-  // Immediate: the version is read again under the write lock, which is what makes the others wait and then find it done.
+  // Immediate: the version is read again under the write lock, so that processes which had to wait for it find the work done.
   db.transaction(() => {
     for (const migration of MIGRATIONS.slice(versionOf(db))) db.exec(migration)
     db.pragma(`application_id = ${APPLICATION_ID}`)

@@ -1,19 +1,54 @@
-import type Database from 'better-sqlite3'
-import { type SessionRecord, type SetStateOutcome, type StateEntry, TOMBSTONE_TTL } from '../backend.js'
+import type Sqlite from 'better-sqlite3'
+import {
+  type SessionRecord,
+  type SessionStore,
+  type SetStateOutcome,
+  type StateEntry,
+  TOMBSTONE_TTL,
+} from '../backend.js'
+import type { Database } from './database.js'
 
-/** Records that `list` fetches at a time. */
+/** Records that `list` reads in one statement. */
 const PAGE = 100
+
+export function sessionStore(database: Database): Required<SessionStore> {
+  const { read, write } = database.statements(({ durable }) => prepare(durable, database.now))
+
+  return {
+    create: (record, ttl) => write((sessions) => sessions.create(record, ttl)),
+    load: (id) => read((sessions) => sessions.load(id)),
+    update: (record, ttl) => write((sessions) => sessions.update(record, ttl)),
+    touch: (id, ttl) => write((sessions) => sessions.touch(id, ttl)),
+    delete: (id) => write((sessions) => sessions.delete(id)),
+
+    async *list() {
+      const newest = await read((sessions) => sessions.newest())
+      let next: number | undefined = 0
+      while (next !== undefined) {
+        const after: number = next
+        const page: Page = await read((sessions) => sessions.page(after, newest))
+        yield* page.records
+        next = page.next
+      }
+    },
+
+    getState: (id, key) => read((sessions) => sessions.getState(id, key)),
+    setState: (id, key, value, expected) => write((sessions) => sessions.setState(id, key, value, expected)),
+  }
+}
 
 interface Page {
   records: SessionRecord[]
-  /** To go on after; undefined: that was all. */
+  /** Where the next page begins; undefined: this was the last one. */
   next: number | undefined
 }
 
-/** The session store's statements on one connection, synchronous; each call is one transaction. */
-export function prepareSessions(db: Database.Database, now: () => number) {
+/** The statements on one connection. They are synchronous, and each call is one transaction. */
+function prepare(db: Sqlite.Database, now: () => number) {
   const isDeleted = db.prepare<[string, number], 1>('SELECT 1 FROM tombstones WHERE id = ? AND expires_at > ?').pluck()
-  const bury = db.prepare<[string, number]>('INSERT OR REPLACE INTO tombstones (id, expires_at) VALUES (?, ?)')
+  const insertTombstone = db.prepare<[string, number]>(
+    'INSERT OR REPLACE INTO tombstones (id, expires_at) VALUES (?, ?)',
+  )
   const removeExpired = db.prepare<[string, number]>('DELETE FROM sessions WHERE id = ? AND expires_at <= ?')
   const insert = db.prepare<[string, number, number, string]>(
     'INSERT INTO sessions (id, revision, expires_at, record) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING',
@@ -74,14 +109,14 @@ export function prepareSessions(db: Database.Database, now: () => number) {
 
     delete: db.transaction((id: string): boolean => {
       const time = now()
-      bury.run(id, time + TOMBSTONE_TTL)
+      insertTombstone.run(id, time + TOMBSTONE_TTL)
       return remove.get(id, time) === 1
     }).immediate,
 
-    /** Where to stop listing: records made after it began must not keep it going forever. */
+    /** The last row that a listing gives: otherwise sessions that are made meanwhile could keep it going forever. */
     newest: (): number => newest.get() ?? 0,
 
-    /** By primary key and not by an open cursor, so that no read transaction lasts while the consumer awaits. */
+    /** By primary key, because an open cursor would keep a read transaction open while the consumer awaits. */
     page(after: number, upTo: number): Page {
       const rows = page.all(after, upTo, now())
       return { records: rows.map((row) => parse(row.record)), next: rows.length < PAGE ? undefined : rows.at(-1)?.n }
@@ -106,7 +141,7 @@ function parse(text: string): SessionRecord {
   try {
     return JSON.parse(text)
   } catch {
-    // The parser's own message quotes the text, which is session data.
+    // The parser's own message quotes the text, and session data does not belong in an error message.
     throw new Error('A session record in the database is not JSON.')
   }
 }

@@ -1,32 +1,43 @@
-import type { prepareBus } from './bus.js'
+/** Carries messages from the table to this process's listeners. */
 
-type Bus = ReturnType<typeof prepareBus>
+/** The statements on the table of messages that are needed here. */
+export interface Messages {
+  /** Id of the newest message that there ever was. */
+  newest(): number
+  /** Another number than before if another connection has written since. */
+  dataVersion(): number
+  /** The next messages after an id, without their texts: a node does not read messages that are for others. */
+  after(id: number): { id: number; topic: string }[]
+  /** The text of a message; undefined: it was swept meanwhile. */
+  message(id: number): string | undefined
+}
 
 interface Subscription {
-  /** Messages up to this id were published before the subscription. */
+  /** Id of the last message that was published before the subscription. */
   since: number
   listener: (message: string) => void
 }
 
-/** Carries messages from the table to this process's listeners. */
 export class Subscriptions {
-  readonly #bus: Bus
+  readonly #messages: Messages
+  /** Milliseconds. */
   readonly #pollInterval: number
   readonly #topics = new Map<string, Set<Subscription>>()
   #timer: NodeJS.Timeout | undefined
-  /** Everything up to this id was delivered. */
+  /** Id of the last message that was delivered. */
   #cursor = 0
   #dataVersion = -1
+  /** Whether there may be messages that were not delivered yet. */
   #isDue = false
 
-  constructor(bus: Bus, pollInterval: number) {
-    this.#bus = bus
+  constructor(messages: Messages, pollInterval: number) {
+    this.#messages = messages
     this.#pollInterval = pollInterval
   }
 
-  /** The way to end it. */
+  /** Returns a function that ends the subscription. */
   add(topic: string, listener: (message: string) => void): () => void {
-    const subscription = { since: this.#bus.newest(), listener }
+    const subscription = { since: this.#messages.newest(), listener }
     if (!this.#timer) {
       this.#cursor = subscription.since
       this.#timer = setInterval(() => this.#poll(), this.#pollInterval).unref()
@@ -40,8 +51,8 @@ export class Subscriptions {
     }
   }
 
-  /** This process has published: that is no reason for `data_version` to change, which tells of other connections' writes. */
-  due(): void {
+  /** To be called when this process has published: its own writes do not change `data_version`, so the poll would miss them. */
+  deliverSoon(): void {
     if (!this.#timer || this.#isDue) return
     this.#isDue = true
     setImmediate(() => this.#deliver())
@@ -59,26 +70,26 @@ export class Subscriptions {
 
   #poll(): void {
     try {
-      const dataVersion = this.#bus.dataVersion()
+      const dataVersion = this.#messages.dataVersion()
       if (dataVersion === this.#dataVersion && !this.#isDue) return
       this.#dataVersion = dataVersion
       this.#isDue = true
     } catch {
-      // The database cannot be read right now; the next poll tries again.
+      // The file cannot be read right now; the next poll tries again.
       return
     }
     this.#deliver()
   }
 
   #deliver(): void {
-    // Until all is delivered it stays due, so that the next poll goes on after a failure.
+    // `#isDue` stays set until all is delivered, so that the next poll goes on after a failure.
     while (this.#timer && this.#isDue) {
       let messages: { id: number; topic: string; message: string | undefined }[]
       try {
-        const rows = this.#bus.after(this.#cursor)
+        const rows = this.#messages.after(this.#cursor)
         messages = rows.map((row) => ({
           ...row,
-          message: this.#topics.has(row.topic) ? this.#bus.message(row.id) : undefined,
+          message: this.#topics.has(row.topic) ? this.#messages.message(row.id) : undefined,
         }))
       } catch {
         return

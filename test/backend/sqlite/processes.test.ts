@@ -6,9 +6,9 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import Database from 'better-sqlite3'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { sqlite } from '../../src/backend/sqlite.js'
-import { record } from './record.js'
-import type { Task } from './sqlite-child.js'
+import { sqlite } from '../../../src/backend/sqlite.js'
+import { record } from '../record.js'
+import type { Task } from './child.js'
 
 let folder: string
 let file: string
@@ -18,7 +18,7 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(folder, { recursive: true }))
 
-const childFile = fileURLToPath(new URL('./sqlite-child.ts', import.meta.url))
+const childFile = fileURLToPath(new URL('./child.ts', import.meta.url))
 
 /** Forks processes, lets them go all at once when each is ready, and resolves with what they report. */
 async function atOnce(name: Task['name'], processes: number, shared = 'shared', count = 0): Promise<unknown[]> {
@@ -47,7 +47,7 @@ it('processes that open a new file at once all find it ready', async () => {
   expect(await atOnce('create', 6)).toEqual(Array(6).fill(true))
   const backend = sqlite({ file })
   for (let index = 0; index < 6; index++) expect(await backend.sessions.load(`p${index}`)).toEqual(record(`p${index}`))
-  await backend.close?.()
+  await backend.close()
   const db = new Database(file)
   expect(db.pragma('integrity_check', { simple: true })).toBe('ok')
   expect(db.pragma('user_version', { simple: true })).toBe(2)
@@ -59,35 +59,35 @@ it('no update is lost when processes write one session at once', async () => {
   await backend.sessions.create(record('shared'), 60_000)
   await atOnce('update', 3, 'shared', 50)
   expect((await backend.sessions.load('shared'))?.revision).toBe(151)
-  expect((await backend.sessions.getState?.('shared', 'count'))?.value).toBe('150')
-  await backend.close?.()
+  expect((await backend.sessions.getState('shared', 'count'))?.value).toBe('150')
+  await backend.close()
 })
 
 it('processes that append to one stream at once get one order without a hole, and each batch once', async () => {
   const reports = await atOnce('append', 3, 'shared', 100)
   const backend = sqlite({ file })
-  const slice = (await backend.events?.read('shared', 'stream', 0, 1000))!
+  const slice = (await backend.events.read('shared', 'stream', 0, 1000))!
   expect(slice.events.map((event) => event.position)).toEqual(Array.from({ length: 600 }, (_, index) => index + 1))
   for (const [process, positions] of reports.entries()) {
     const expected = slice.events.filter((event) => event.data === `"p${process}"`).map((event) => event.position + 1)
     expect(positions).toEqual(expected)
     expect(expected.map((position) => slice.events[position - 1]?.data)).toEqual(expected.map((_, index) => `${index}`))
   }
-  await backend.close?.()
+  await backend.close()
 })
 
 it('messages of other processes arrive, each once', async () => {
   const backend = sqlite({ file })
   const received: string[] = []
   const all = new Promise<void>((resolve) => {
-    void backend.bus?.subscribe('topic', (message) => {
+    void backend.bus.subscribe('topic', (message) => {
       if (received.push(message) === 300) resolve()
     })
   })
   await atOnce('publish', 3, 'topic', 100)
   await all
   expect(new Set(received).size).toBe(300)
-  await backend.close?.()
+  await backend.close()
 })
 
 it('SIGKILL of a writing process loses nothing that was acknowledged', async () => {
@@ -106,11 +106,11 @@ it('SIGKILL of a writing process loses nothing that was acknowledged', async () 
   for (let index = 1; index <= acknowledged; index++) {
     expect(await backend.sessions.load(`victim/${index}`)).toEqual(record(`victim/${index}`))
   }
-  const slice = (await backend.events?.read('session', 'stream', 0, 10_000))!
+  const slice = (await backend.events.read('session', 'stream', 0, 10_000))!
   expect(slice.last).toBeGreaterThanOrEqual(acknowledged)
   expect(slice.events.map((event) => event.data)).toEqual(slice.events.map((event) => `${event.position}`))
-  expect(await backend.events?.append('session', 'stream', { id: 'after', events: ['x'] })).toBe(slice.last + 1)
-  await backend.close?.()
+  expect(await backend.events.append('session', 'stream', { id: 'after', events: ['x'] })).toBe(slice.last + 1)
+  await backend.close()
 })
 
 /** Makes the file what version 1 would have left: nodes are not known by their processes. */
@@ -121,7 +121,7 @@ function downgrade(): void {
   db.close()
 }
 
-describe('a node', () => {
+describe('nodes of one machine', () => {
   /** A process that is a node, and this one, which sees it. */
   async function pair(who: string) {
     const child = await ready({ name: 'live', file, who, shared: '', count: 0 })
@@ -129,7 +129,7 @@ describe('a node', () => {
     child.send('go')
     await alive
     const backend = sqlite({ file })
-    expect(await backend.bus?.nodes()).toEqual([who])
+    expect(await backend.bus.nodes()).toEqual([who])
     const kill = async () => {
       const exit = once(child, 'exit')
       child.kill('SIGKILL')
@@ -138,44 +138,44 @@ describe('a node', () => {
     return { backend, kill }
   }
 
-  it('whose process was killed is gone at once, whatever its heartbeat says', async () => {
+  it('a node whose process was killed is gone at once, whatever its heartbeat says', async () => {
     const { backend, kill } = await pair('killed')
-    await backend.bus?.beat('ours', 60_000)
+    await backend.bus.beat('ours', 60_000)
     await kill()
-    expect(await backend.bus?.nodes()).toEqual(['ours'])
-    await backend.close?.()
+    expect(await backend.bus.nodes()).toEqual(['ours'])
+    await backend.close()
   })
 
-  it('of this process is there until it leaves', async () => {
+  it('a node of this process is there until it leaves', async () => {
     const backend = sqlite({ file })
-    await backend.bus?.beat('first', 60_000)
-    await backend.bus?.beat('second', 60_000)
-    await backend.bus?.leave('first')
-    expect(await backend.bus?.nodes()).toEqual(['second'])
-    await backend.close?.()
+    await backend.bus.beat('first', 60_000)
+    await backend.bus.beat('second', 60_000)
+    await backend.bus.leave('first')
+    expect(await backend.bus.nodes()).toEqual(['second'])
+    await backend.close()
   })
 
   it.each([
-    ['of another machine or container', "UPDATE nodes SET place = 'elsewhere'"],
-    ['of a place that is not known', 'UPDATE nodes SET place = NULL, pid = NULL'],
+    ['a node of another machine or container', "UPDATE nodes SET place = 'elsewhere'"],
+    ['a node that may run anywhere', 'UPDATE nodes SET place = NULL, pid = NULL'],
   ])('%s is judged by its heartbeat alone', async (_, change) => {
     const { backend, kill } = await pair('remote')
     const db = new Database(file)
     db.exec(change)
     db.close()
     await kill()
-    expect(await backend.bus?.nodes()).toEqual(['remote'])
-    await backend.close?.()
+    expect(await backend.bus.nodes()).toEqual(['remote'])
+    await backend.close()
     const later = sqlite({ file, now: () => Date.now() + 60_000 })
-    expect(await later.bus?.nodes()).toEqual([])
-    await later.close?.()
+    expect(await later.bus.nodes()).toEqual([])
+    await later.close()
   })
 })
 
 it('processes that open a file of version 1 at once find it upgraded, and one that was there goes on', async () => {
   const before = sqlite({ file })
   await before.sessions.create(record('kept'), 60_000)
-  await before.close?.()
+  await before.close()
   downgrade()
   const old = new Database(file)
   const beat = old.prepare('INSERT OR REPLACE INTO nodes (id, expires_at) VALUES (?, ?)')
@@ -188,8 +188,8 @@ it('processes that open a file of version 1 at once find it upgraded, and one th
   old.close()
   const backend = sqlite({ file })
   expect(await backend.sessions.load('kept')).toEqual(record('kept'))
-  expect(await backend.bus?.nodes()).toEqual(['old'])
-  await backend.close?.()
+  expect(await backend.bus.nodes()).toEqual(['old'])
+  await backend.close()
 })
 
 it('a subscription does not keep a process alive', async () => {

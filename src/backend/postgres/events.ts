@@ -1,12 +1,12 @@
 import { type EventLog, type Retention, type StreamInfo, TOMBSTONE_TTL } from '../backend.js'
-import type { Row } from './client.js'
-import type { Database } from './schema.js'
+import type { Row } from './connection.js'
+import type { Database } from './database.js'
 import { decode, duration, encode, key, whole } from './values.js'
 
 export function eventLog(database: Database, retention: Required<Retention>): EventLog {
   const s = database.schema
   const ttl = duration(retention.ttl)
-  const here = 'session = $1 and stream = $2 and expires_at > clock_timestamp()'
+  const isThisStream = 'session = $1 and stream = $2 and expires_at > clock_timestamp()'
 
   return {
     async open(session, stream, init) {
@@ -48,27 +48,27 @@ export function eventLog(database: Database, retention: Required<Retention>): Ev
     async read(session, stream, after, limit) {
       const values = [key(session), key(stream), whole(after), whole(limit)]
       const rows = await database.query(`select * from ${s}.read_stream($1, $2, $3, $4)`, values)
-      const [stands] = rows
-      if (!stands) return undefined
+      const [first] = rows
+      if (!first) return undefined
       const events = rows
         .filter((row) => typeof row[6] === 'string')
         .map((row) => ({ position: Number(row[6]), data: decode(row[7] ?? '') }))
-      return { ...info(stands), events }
+      return { ...infoOf(first), events }
     },
 
     async attach(session, stream, reader) {
       const [row] = await database.query(
-        `with before as (select * from ${s}.streams where ${here} for no key update)
+        `with before as (select * from ${s}.streams where ${isThisStream} for no key update)
          update ${s}.streams set reader = $3 from before where streams.n = before.n
          returning before.head, before.writer, before.reader, before.first::text, before.last::text, before.ended::text`,
         [key(session), key(stream), encode(reader)],
       )
-      return row && info(row)
+      return row && infoOf(row)
     },
 
     async claim(session, stream, writer, from) {
       const rows = await database.query(
-        `update ${s}.streams set writer = $3 where ${here} and not ended and writer = $4 returning writer`,
+        `update ${s}.streams set writer = $3 where ${isThisStream} and not ended and writer = $4 returning writer`,
         [key(session), key(stream), encode(writer), encode(from)],
       )
       return rows.length > 0
@@ -80,7 +80,7 @@ export function eventLog(database: Database, retention: Required<Retention>): Ev
   }
 }
 
-function info([head, writer, reader, first, last, ended]: Row): StreamInfo {
+function infoOf([head, writer, reader, first, last, ended]: Row): StreamInfo {
   return {
     head: decode(head ?? ''),
     writer: orUndefined(writer),

@@ -1,5 +1,5 @@
 import { type SessionRecord, type SessionStore, TOMBSTONE_TTL } from '../backend.js'
-import type { Database } from './schema.js'
+import type { Database } from './database.js'
 import { decode, duration, encode, key } from './values.js'
 
 /** Records that `list` reads in one statement. */
@@ -81,7 +81,7 @@ export function sessionStore(database: Database): Required<SessionStore> {
   }
 }
 
-/** JSON text escapes what {@link encode} would. */
+/** A record needs no {@link decode}: JSON text has none of the characters that `encode` changes. */
 function parse(record: string | null | undefined): SessionRecord {
   return JSON.parse(record ?? 'null')
 }

@@ -1,0 +1,161 @@
+/** Connections made with node-redis. */
+import { backoff, type ConnectionEvents, type Connector, type Send, sendingToOne } from './connection.js'
+
+/** What is used of each of node-redis' clients. */
+interface NodeRedisCommon<Self> {
+  readonly isReady: boolean
+  connect(): Promise<unknown>
+  subscribe(channel: string, listener: (message: string, channel: string) => void): Promise<unknown>
+  unsubscribe(channel: string): Promise<unknown>
+  destroy(): unknown
+  on(event: string, listener: (...args: unknown[]) => void): unknown
+  duplicate(overrides?: object): Self
+}
+
+/** What is used of a client made by node-redis' `createClient`. */
+export interface NodeRedisClient extends NodeRedisCommon<NodeRedisClient> {
+  readonly options: { socket?: object; password?: string }
+  sendCommand(args: string[], options?: { typeMapping: object }): Promise<unknown>
+}
+
+/** What is used of a client made by node-redis' `createCluster`. */
+export interface NodeRedisCluster extends NodeRedisCommon<NodeRedisCluster> {
+  readonly masters: readonly { address: string }[]
+  nodeClient(node: { address: string }): Promise<{ sendCommand: NodeRedisClient['sendCommand'] }>
+  sendCommand(
+    firstKey: string | undefined,
+    isReadonly: boolean | undefined,
+    args: string[],
+    options?: { typeMapping: object },
+  ): Promise<unknown>
+}
+
+/** What is used of a client made by node-redis' `createSentinel`. */
+export interface NodeRedisSentinel extends NodeRedisCommon<NodeRedisSentinel> {
+  getSentinelNode(): unknown
+  sendCommand(isReadonly: boolean | undefined, args: string[], options?: { typeMapping: object }): Promise<unknown>
+}
+
+export function isNodeRedis(client: object): client is NodeRedisClient | NodeRedisCluster | NodeRedisSentinel {
+  return typeof client === 'object' && client !== null && 'sendCommand' in client && 'isReady' in client
+}
+
+export function nodeRedisConnector(client: NodeRedisClient | NodeRedisCluster | NodeRedisSentinel): Connector {
+  if ('nodeClient' in client) return clusterConnector(client)
+  if ('getSentinelNode' in client) return sentinelConnector(client)
+  return serverConnector(client)
+}
+
+/** Has replies come as plain strings, whatever the user's client makes of them. */
+const PLAIN = { typeMapping: {} }
+
+/** node-redis puts no prefix before commands that are given as words. */
+const keyPrefix = ''
+
+function serverConnector(template: NodeRedisClient): Connector {
+  return {
+    kind: 'node-redis',
+    keyPrefix,
+    secret: template.options?.password,
+    connect(events) {
+      const client = template.duplicate({
+        disableOfflineQueue: true,
+        socket: { ...template.options?.socket, reconnectStrategy: backoff },
+      })
+      client.on('error', (error) => events.failed(error))
+      client.on('ready', () => events.ready())
+      client.connect().catch(events.failed)
+      return {
+        ...sendingToOne((args) => client.sendCommand(args, PLAIN)),
+        ...common(client, events),
+        destroy: () => destroy(client),
+      }
+    },
+  }
+}
+
+function clusterConnector(template: NodeRedisCluster): Connector {
+  return {
+    kind: 'node-redis cluster',
+    keyPrefix,
+    secret: undefined,
+    connect(events) {
+      const client = template.duplicate()
+      const destroy = connectUntilItWorks(client, events)
+      return {
+        send: (key, args) => client.sendCommand(key, false, args, PLAIN),
+        publish: (channel, message) => client.sendCommand(channel, false, ['publish', channel, message], PLAIN),
+        masters: () =>
+          Promise.all(
+            client.masters.map(async (master): Promise<Send> => {
+              const server = await client.nodeClient(master)
+              return (args) => server.sendCommand(args, PLAIN)
+            }),
+          ),
+        ...common(client, events),
+        destroy,
+      }
+    },
+  }
+}
+
+function sentinelConnector(template: NodeRedisSentinel): Connector {
+  return {
+    kind: 'node-redis sentinel',
+    keyPrefix,
+    secret: undefined,
+    connect(events) {
+      const client = template.duplicate()
+      const destroy = connectUntilItWorks(client, events)
+      return {
+        ...sendingToOne((args) => client.sendCommand(false, args, PLAIN)),
+        ...common(client, events),
+        destroy,
+      }
+    },
+  }
+}
+
+/** What is the same for one server, sentinels and a cluster. */
+function common(client: NodeRedisCommon<unknown>, events: ConnectionEvents) {
+  const listener = (text: string, channel: string) => events.message(channel, text)
+  return {
+    ready: () => client.isReady,
+    subscribe: (channel: string) => client.subscribe(channel, listener),
+    unsubscribe: (channel: string) => client.unsubscribe(channel),
+  }
+}
+
+/**
+ * Connects to a cluster or sentinels, again and again: node-redis by itself gives up if the first attempt fails. Returns a
+ * function that ends the attempts and the connection.
+ */
+function connectUntilItWorks(client: NodeRedisCluster | NodeRedisSentinel, events: ConnectionEvents): () => void {
+  let ended = false
+  let timer: NodeJS.Timeout | undefined
+  const attempt = async (number: number): Promise<void> => {
+    try {
+      await client.connect()
+      if (ended) destroy(client)
+      else events.ready()
+    } catch (error) {
+      if (ended) return
+      events.failed(error)
+      timer = setTimeout(attempt, backoff(number), number + 1)
+    }
+  }
+  client.on('error', (error) => events.failed(error))
+  void attempt(1)
+  return () => {
+    ended = true
+    clearTimeout(timer)
+    destroy(client)
+  }
+}
+
+/** Some of the library's classes throw when they are not open, some reject; neither matters here. */
+function destroy(client: NodeRedisCommon<unknown>): void {
+  Promise.resolve()
+    .then(() => client.destroy())
+    .catch(() => {})
+}
