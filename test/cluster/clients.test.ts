@@ -8,9 +8,9 @@ import {
   type Elicited,
   type TestClient,
 } from '../harness/client.js'
+import type { Exchange, Route } from '../harness/recorded-fetch.js'
 import { Recorder } from '../harness/recorder.js'
 import { SDKS } from '../harness/server.js'
-import type { Exchange, Route } from '../harness/wire.js'
 import { within } from '../harness/within.js'
 import { A, B, C, type Cluster, describeBackends, startCluster } from './cluster.js'
 

@@ -1,9 +1,9 @@
 /** Real clients of both SDK lines behind one face, so that a test is written once. */
 import { connectV1 } from './client-v1.js'
 import { connectV2 } from './client-v2.js'
+import { RecordedFetch, type Route } from './recorded-fetch.js'
 import { Recorder } from './recorder.js'
 import type { Sdk } from './server.js'
-import { type Route, Wire } from './wire.js'
 
 export interface Notification {
   method: string
@@ -39,7 +39,7 @@ export interface ClientParts {
   url: URL
   handlers: ClientHandlers
   headers: Record<string, string>
-  wire: Wire
+  wire: RecordedFetch
   notifications: Recorder<Notification>
 }
 
@@ -81,7 +81,7 @@ export interface ClientCalls {
 
 export interface TestClient extends ClientCalls {
   readonly sdk: Sdk
-  readonly wire: Wire
+  readonly wire: RecordedFetch
   /** Every notification from the server that no request of the client's own has claimed. */
   readonly notifications: Recorder<Notification>
 }
@@ -96,7 +96,7 @@ export const RECONNECTION = {
 
 /** A connected client with its standalone stream open. Whoever connects one closes it. */
 export async function connectClient(sdk: Sdk, url: string, options: ClientOptions = {}): Promise<TestClient> {
-  const wire = new Wire(options.route)
+  const wire = new RecordedFetch(options.route)
   const notifications = new Recorder<Notification>()
   const calls = await (sdk === 'v1' ? connectV1 : connectV2)({
     name: `client-${sdk}`,

@@ -1,11 +1,11 @@
 /** Origin and Host checks, through both adapters. */
-import net from 'node:net'
-import { describe, expect, onTestFinished, test } from 'vitest'
-import { LOOPBACK_NAMES } from '../../src/http/guard.js'
+import { describe, expect, test } from 'vitest'
 import type { SessionHandlerOptions } from '../../src/index.js'
-import { within } from '../harness/within.js'
-import { initialize, stage } from './puppet.js'
-import { DOORS, type DoorName, listen, type Sent } from './raw.js'
+import type { DoorName } from '../harness/door.js'
+import { DOORS, type Sent } from '../harness/door.js'
+import { initializeMessage } from '../harness/wire-client.js'
+import { connection } from './connection.js'
+import { stage } from './stage.js'
 
 const ping = { jsonrpc: '2.0', id: 1, method: 'ping' }
 
@@ -15,11 +15,11 @@ async function status(
   options: SessionHandlerOptions,
   headers: NonNullable<Sent['headers']>,
 ): Promise<number> {
-  const { door } = await stage(name, options)
-  return (await door.send({ headers, body: initialize() })).status
+  const at = await stage(name, options)
+  return (await at.send({ headers, body: initializeMessage() })).status
 }
 
-describe.each(DOORS)('%s', (name) => {
+describe.each(DOORS)('through the %s adapter', (name) => {
   describe('allowedOrigins', () => {
     const options = { allowedOrigins: ['https://App.example.com', 'http://localhost:5173', 'any.example.org', '[::1]'] }
 
@@ -60,13 +60,13 @@ describe.each(DOORS)('%s', (name) => {
       expect(await status(name, { allowedOrigins: [] }, {})).toBe(200)
     })
 
-    test('not set: not checked', async () => {
+    test('that is not set is not checked', async () => {
       expect(await status(name, {}, { origin: 'https://evil.example' })).toBe(200)
     })
   })
 
   describe('allowedHosts', () => {
-    const options = { allowedHosts: ['Mcp.example.com', 'fixed.example.com:8080', ...LOOPBACK_NAMES] }
+    const options = { allowedHosts: ['Mcp.example.com', 'fixed.example.com:8080', 'localhost', '127.0.0.1', '[::1]'] }
 
     test.each([
       'mcp.example.com',
@@ -102,17 +102,17 @@ describe.each(DOORS)('%s', (name) => {
       expect(await status(name, { allowedHosts: [] }, { host: 'localhost' })).toBe(403)
     })
 
-    test('not set: not checked', async () => {
+    test('that is not set is not checked', async () => {
       expect(await status(name, {}, { host: 'evil.example' })).toBe(200)
     })
   })
 
-  test('both must pass, on every method, before anything else is looked at', async () => {
+  test('Origin and Host must pass on every method, before anything else is looked at', async () => {
     const options = { allowedHosts: ['mcp.example'], allowedOrigins: ['https://app.example'] }
     const at = await stage(name, options)
     const good = { host: 'mcp.example', origin: 'https://app.example' }
-    const client = await at.initialize('2025-11-25', good)
-    const before = at.puppet.received.count
+    const client = await at.session({ headers: good })
+    const before = at.server.received.count
     for (const bad of [
       { ...good, host: 'evil.example' },
       { ...good, origin: 'https://evil.example' },
@@ -125,29 +125,26 @@ describe.each(DOORS)('%s', (name) => {
         { method: 'OPTIONS' },
       ]) {
         const answer = await client.send({ ...sent, headers: bad })
-        expect(answer).toMatchObject({ status: 403, json: { jsonrpc: '2.0', id: null, error: { code: -32000 } } })
+        expect(answer).toMatchObject({ status: 403, body: { jsonrpc: '2.0', id: null, error: { code: -32000 } } })
         expect(answer.text).not.toContain('evil')
       }
     }
-    expect(at.puppet.received.count).toBe(before)
+    expect(at.server.received.count).toBe(before)
     expect((await client.post(ping)).status).toBe(200)
   })
 })
 
 test('no Host at all, as HTTP/1.0 may have it, is none that is allowed', async () => {
   const at = await stage('node', { allowedHosts: ['localhost'] })
-  const socket = net.connect(await listen(at.handler.node), '127.0.0.1')
-  onTestFinished(() => void socket.destroy())
-  socket.write('GET /mcp HTTP/1.0\r\nAccept: */*\r\n\r\n')
-  const answered = new Promise<string>((resolve) => socket.once('data', (data) => resolve(String(data))))
-  expect(await within(answered, 'an answer')).toMatch(/^HTTP\/1\.1 403 /)
+  const { said } = await connection(at, 'GET /mcp HTTP/1.0', { accept: '*/*' })
+  expect(await said()).toMatch(/^HTTP\/1\.1 403 /)
 })
 
 // HTTP/2 has `:authority` instead, which runtimes put into the URL and not all of them into the headers
 test('a Host that fetch does not hand on is the URL’s', async () => {
   const at = await stage('fetch', { allowedHosts: ['mcp.example'] })
   const headers = { accept: '*/*', 'content-type': 'application/json' }
-  const init = { method: 'POST', headers, body: JSON.stringify(initialize()) }
+  const init = { method: 'POST', headers, body: JSON.stringify(initializeMessage()) }
   expect((await at.handler.fetch(new Request('https://mcp.example:8443/mcp', init))).status).toBe(200)
   expect((await at.handler.fetch(new Request('https://evil.example/mcp', init))).status).toBe(403)
 })

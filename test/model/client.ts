@@ -1,101 +1,14 @@
 /** A client and what must be true of everything it sees. It knows nothing of the nodes but that they are one server. */
-import type { JSONRPCMessage } from '../../src/wire/jsonrpc.js'
-import { TOOLS, type Tool } from './server.js'
-import type { Connection, SimulatedNode, World } from './world.js'
-
-/** How often things of interest happened, over all histories: a model that sees none of them checks nothing. */
-export const tally = new Map<string, number>()
-
-export function count(what: string): void {
-  tally.set(what, (tally.get(what) ?? 0) + 1)
-}
-
-/** How long a node may go by what it was not told, in ms: the handler's bound, and one answer of the backend. */
-export const STALENESS = 6500
-export const IDLE_TTL = 60_000
-/** How long after trouble everything is in order again: heartbeats are back, nobody is suspected. */
-const RECOVERY = 7000
-
-export class Trouble {
-  #endedAt = Number.NEGATIVE_INFINITY
-  /** Whether the store was ever in trouble. */
-  store = false
-
-  constructor(private readonly world: World) {}
-
-  /** To be called whenever trouble may have begun or ended. */
-  look(): void {
-    const { network, clock, nodes } = this.world
-    this.#endedAt = Math.max(this.#endedAt, this.world.troubledAt)
-    if (nodes.some(({ state }) => state === 'paused' || state === 'draining')) this.#endedAt = clock.now
-    if (network.store !== 'none' || network.cutOff.size > 0) this.store = true
-    if (network.troubled) this.#endedAt = clock.now
-  }
-
-  /** Whether nothing has gone wrong since then, nor shortly before. */
-  calmSince(time: number): boolean {
-    this.look()
-    return this.#endedAt + RECOVERY <= time
-  }
-}
-
-/** What a value in the session's journal may be, given the writes so far. */
-export class Journalled {
-  readonly #writes: { value: unknown; sentAt: number; doneAt: number; bound: number }[] = [
-    { value: undefined, sentAt: Number.NEGATIVE_INFINITY, doneAt: Number.NEGATIVE_INFINITY, bound: 0 },
-  ]
-
-  /** A write was sent; with what to call when it has succeeded, if it does. */
-  write(value: unknown, now: number): (now: number, bound: number) => void {
-    const write = { value, sentAt: now, doneAt: Number.POSITIVE_INFINITY, bound: 0 }
-    this.#writes.push(write)
-    return (doneAt, bound) => Object.assign(write, { doneAt, bound })
-  }
-
-  /** What a request may see that was sent at `from` and answered at `to`. */
-  allowed(from: number, to: number): unknown[] {
-    return this.#writes
-      .filter((one) => one.sentAt <= to)
-      .filter(
-        (one) =>
-          !this.#writes.some((next) => next !== one && next.sentAt >= one.doneAt && next.doneAt + next.bound <= from),
-      )
-      .map(({ value }) => value)
-  }
-}
-
-export interface Call {
-  id: number
-  tool: Tool
-  sentAt: number
-  steps: number
-  connection: Connection | undefined
-  /** Where to go on; undefined: the client has no way to. */
-  lastEventId: string | undefined
-  progress: number
-  response: JSONRPCMessage | undefined
-  /** The client is through with it: answered, or it cannot be followed. */
-  over: boolean
-  cancelled: boolean
-}
-
-export interface Question {
-  wireId: string
-  call: unknown
-  answered: boolean
-  /** How often it was answered, whatever became of that: only one answer can be of use. */
-  attempts: number
-}
-
-interface Cursor {
-  stream: string
-  position: number
-}
-
-export function cursorOf(id: string): Cursor {
-  const [, stream, position] = id.split('.')
-  return { stream: stream as string, position: Number(position) }
-}
+import type { JSONRPCMessage } from '../../src/index.js'
+import { AnswerRules } from './answers.js'
+import type { Call, Question } from './call.js'
+import { Journalled } from './journalled.js'
+import { Lifetime } from './lifetime.js'
+import { Positions } from './positions.js'
+import type { Tool } from './server.js'
+import { count } from './tally.js'
+import { STALENESS, type Trouble } from './trouble.js'
+import type { Connection, HttpCall, SimulatedNode, World } from './world.js'
 
 export class Client {
   session: string | undefined
@@ -109,14 +22,9 @@ export class Client {
   standaloneCursor: string | undefined
   /** Nonces of notifications that came. */
   readonly told: string[] = []
-  deleteSentAt: number | undefined
-  deletedAt: number | undefined
-  /** Until when the session cannot have expired. */
-  #secureUntil = 0
-  /** When the session was last in use for sure or perhaps. */
-  #usedAt = 0
-  /** The last position seen of each stream. */
-  #positions = new Map<string, number>()
+  readonly life: Lifetime
+  readonly #answers: AnswerRules
+  readonly #positions: Positions
   #ids = 1
   #nonces = 0
 
@@ -126,7 +34,11 @@ export class Client {
     private readonly world: World,
     private readonly trouble: Trouble,
     private readonly violate: (what: string) => void,
-  ) {}
+  ) {
+    this.life = new Lifetime(world, trouble, violate)
+    this.#answers = new AnswerRules(this, world, trouble, violate)
+    this.#positions = new Positions(violate)
+  }
 
   get #now(): number {
     return this.world.clock.now
@@ -134,11 +46,6 @@ export class Client {
 
   get principal(): string {
     return `principal-${this.name}`
-  }
-
-  /** Whether the session should be there, as far as the client can know. */
-  get usable(): boolean {
-    return this.session !== undefined && this.deleteSentAt === undefined
   }
 
   get pending(): Call[] {
@@ -149,8 +56,8 @@ export class Client {
   look(): void {
     const { session } = this
     if (session === undefined) return
-    const active = this.standalone?.open || this.pending.length > 0 || this.world.deeds.running(session).length > 0
-    if (active || !this.trouble.calmSince(this.#usedAt)) this.#usedAt = this.#now
+    const running = this.world.deeds.running(session).length > 0
+    this.life.look(this.standalone?.open || this.pending.length > 0 || running)
   }
 
   initialize(node: SimulatedNode): void {
@@ -171,15 +78,14 @@ export class Client {
           status = code
           session = headers.get('mcp-session-id') ?? undefined
         },
-        block: (text) => {
-          if (!text.includes('"result"')) this.violate(`initialize answered by ${text}`)
+        block: (block) => {
+          if (!block.message?.result) this.violate(`initialize answered by ${JSON.stringify(block)}`)
         },
         end: () => {
           this.initializing = false
           if (status === 200 && session !== undefined) {
             this.session = session
-            this.#secureUntil = sentAt + IDLE_TTL
-            this.#usedAt = this.#now
+            this.life.begin(sentAt)
           } else if (status === 200) this.violate('initialize answered without a session id')
           else if (this.trouble.calmSince(sentAt) || status !== 503) this.violate(`initialize answered by ${status}`)
         },
@@ -202,14 +108,13 @@ export class Client {
     this.world.request(node, this.#http('POST', { jsonrpc: '2.0', ...message }), {
       head: (code) => {
         status = code
-        this.#judge(code, sentAt, String(message.method ?? 'response'))
+        this.life.judge(code, sentAt, String(message.method ?? 'response'))
       },
       text: (text) => {
         body = text === '' ? undefined : JSON.parse(text)
       },
-      block: (text) => {
-        const data = dataOf(text)
-        if (data) body = JSON.parse(data)
+      block: ({ message }) => {
+        if (message) body = message
       },
       end: () => done(status, body),
       broken: () => done(0, undefined),
@@ -269,16 +174,15 @@ export class Client {
       { ...this.#http('GET'), lastEventId: cursor },
       {
         head: (status) => {
-          this.#judge(status, sentAt, 'GET')
+          this.life.judge(status, sentAt, 'GET')
           if (status !== 200) this.#expectTrouble(status)
         },
-        block: (text) => {
-          const id = this.#position(text, fresh)
-          if (id === undefined) return
+        block: (block) => {
+          this.#positions.see(block, fresh)
+          if (block.id === undefined) return
           fresh = false
-          this.standaloneCursor = id
-          const data = dataOf(text)
-          if (data) this.#message(JSON.parse(data), undefined)
+          this.standaloneCursor = block.id
+          if (block.message) this.#message(block.message, undefined)
         },
       },
     )
@@ -294,12 +198,12 @@ export class Client {
         question.answered = true
         count('answered a question')
         // a handler that runs to its end, runs before anybody hears of it
-        if (!this.world.deeds.answers.has(nonce) && !call?.cancelled && this.deleteSentAt === undefined) {
+        if (!this.world.deeds.answers.has(nonce) && !call?.cancelled && this.life.wanted) {
           this.violate(`202 for the answer ${nonce}, which nobody has got`)
         }
       } else if (status === 400) {
         const awaited = question.attempts === 1 && call && !call.over && !call.cancelled
-        if (awaited && this.deleteSentAt === undefined && this.trouble.calmSince(call.sentAt)) {
+        if (awaited && this.life.wanted && this.trouble.calmSince(call.sentAt)) {
           this.violate('400 for an answer that is awaited')
         }
       } else this.#expectTrouble(status)
@@ -331,11 +235,11 @@ export class Client {
 
   delete(node: SimulatedNode): void {
     const sentAt = this.#now
-    this.deleteSentAt ??= sentAt
+    this.life.deleteSentAt ??= sentAt
     this.world.request(node, this.#http('DELETE'), {
       head: (status) => {
-        if (status === 200) this.deletedAt ??= this.#now
-        else if (status === 404) this.#judge(status, sentAt, 'DELETE')
+        if (status === 200) this.life.end()
+        else if (status === 404) this.life.judge(status, sentAt, 'DELETE')
         else this.#expectTrouble(status)
       },
     })
@@ -367,7 +271,7 @@ export class Client {
         head: (status) => {
           if (status === 400) return
           if (status < 300) this.violate(`${status} for a cursor of another session`)
-          if (status === 404) this.#judge(status, sentAt, 'GET')
+          if (status === 404) this.life.judge(status, sentAt, 'GET')
           else this.#expectTrouble(status)
         },
       },
@@ -385,7 +289,7 @@ export class Client {
     })
   }
 
-  #follow(call: Call, node: SimulatedNode, http: Parameters<World['request']>[1]): void {
+  #follow(call: Call, node: SimulatedNode, http: HttpCall): void {
     const sentAt = this.#now
     const resumed = http.method === 'GET'
     let status = 0
@@ -393,17 +297,16 @@ export class Client {
     const connection: Connection = this.world.request(node, http, {
       head: (code) => {
         status = code
-        this.#judge(code, sentAt, resumed ? 'resume' : 'tools/call')
+        this.life.judge(code, sentAt, resumed ? 'resume' : 'tools/call')
       },
       text: (text) => {
         if (mine() && status === 200 && text !== '') this.#message(JSON.parse(text), call)
       },
-      block: (text) => {
+      block: (block) => {
         if (!mine()) return
-        const id = this.#position(text, false)
-        if (id !== undefined) call.lastEventId = id
-        const data = dataOf(text)
-        if (data) this.#message(JSON.parse(data), call)
+        this.#positions.see(block, false)
+        call.lastEventId = block.id ?? call.lastEventId
+        if (block.message) this.#message(block.message, call)
       },
       end: () => {
         if (!mine()) return
@@ -411,7 +314,7 @@ export class Client {
         else if (status === 404) call.over = true
         else if (status === 400) {
           call.over = true
-          if (this.deleteSentAt === undefined) this.violate(`400 for the cursor ${call.lastEventId}`)
+          if (this.life.wanted) this.violate(`400 for the cursor ${call.lastEventId}`)
         } else if (status !== 200) {
           this.#expectTrouble(status)
           if (!resumed) call.over = true
@@ -433,7 +336,7 @@ export class Client {
   /** The server says that there is no more to come. */
   #finished(call: Call): void {
     call.over = true
-    if (!call.response && !call.cancelled && this.deleteSentAt === undefined) {
+    if (!call.response && !call.cancelled && this.life.wanted) {
       this.violate(`the stream of call ${call.id} (${call.tool}) ended without a response`)
     }
   }
@@ -441,7 +344,7 @@ export class Client {
   #message(message: Record<string, unknown>, call: Call | undefined) {
     const session = sessionIn(message)
     if (session !== undefined && session !== this.session) this.violate(`a message of session ${session}`)
-    if (!('method' in message)) return this.#response(message as unknown as JSONRPCMessage, call)
+    if (!('method' in message)) return this.#answers.judge(message as unknown as JSONRPCMessage, call)
     const params = message.params as Record<string, unknown>
     switch (message.method) {
       case 'elicitation/create':
@@ -464,96 +367,6 @@ export class Client {
     }
   }
 
-  #response(message: JSONRPCMessage, call: Call | undefined) {
-    const { id, result, error } = message as {
-      id?: unknown
-      result?: Record<string, unknown>
-      error?: { data?: unknown }
-    }
-    if (!call || id !== call.id) return this.violate(`an answer to ${String(id)} where none belongs`)
-    if (call.response) return this.violate(`a second answer to call ${call.id}`)
-    call.response = message
-    call.over = true
-    if (
-      this.deletedAt !== undefined &&
-      result &&
-      this.trouble.calmSince(call.sentAt) &&
-      this.#now > this.deletedAt + 500
-    )
-      this.violate(`a result ${this.#now - this.deletedAt} ms after DELETE was answered`)
-    if (error) {
-      const { reason } = (error.data ?? {}) as { reason?: string }
-      count(reason ?? 'another error')
-      return this.#failed(call, error)
-    }
-    count('a result')
-    if (this.world.deeds.started.filter((one) => one.session === this.session && one.call === call.id).length > 1)
-      count('a result of a request that was run again')
-    if (result?.principal !== this.principal) this.violate(`the principal was ${String(result?.principal)}`)
-    if (call.progress !== call.steps)
-      this.violate(`call ${call.id}: a result after progress ${call.progress}/${call.steps}`)
-    if (call.tool === 'state') this.#checkState(call, result as Record<string, unknown>)
-    if (call.tool.startsWith('ask') && !String(result?.answer).startsWith(`${this.name}:${call.id}:`))
-      this.violate(`call ${call.id} was given the answer ${String(result?.answer)}`)
-  }
-
-  #failed(call: Call, error: { data?: unknown }) {
-    const what = `call ${call.id} (${call.tool}) failed: ${JSON.stringify(error)}`
-    if (call.cancelled || this.deleteSentAt !== undefined) return
-    if (this.trouble.calmSince(call.sentAt)) return this.violate(`${what} without trouble`)
-    if ((error.data as { reason?: string } | undefined)?.reason !== 'outcome-unknown') {
-      if (!this.trouble.store) this.violate(what)
-    } else if (TOOLS[call.tool].safe && !this.trouble.store && this.version >= '2025-11-25') {
-      this.violate(`${what} although it can be repeated`)
-    }
-  }
-
-  #checkState(call: Call, result: Record<string, unknown>): void {
-    const now = this.#now
-    const levels = this.level.allowed(call.sentAt, now)
-    if (!levels.includes(result.level))
-      this.violate(`the level was ${String(result.level)}, not one of ${levels.map(String)}`)
-    for (const [uri, journalled] of this.uris) {
-      const is = (result.subscriptions as string[]).includes(uri) || undefined
-      if (!journalled.allowed(call.sentAt, now).includes(is))
-        this.violate(`${uri} was ${is ? 'subscribed' : 'not subscribed'}`)
-    }
-  }
-
-  /** Each event of a stream comes once, in order, with none left out. */
-  #position(text: string, fresh: boolean): string | undefined {
-    const id = /^id: (.*)$/m.exec(text)?.[1]
-    if (id === undefined) return undefined
-    const { stream, position } = cursorOf(id)
-    const last = this.#positions.get(stream)
-    const event = dataOf(text) !== undefined
-    if (last === undefined || (fresh && position >= last + (event ? 1 : 0))) {
-      if (stream !== 'standalone' && position !== (event ? 1 : 0)) this.violate(`${stream} begins at ${position}`)
-    } else if (position !== last + (event ? 1 : 0)) this.violate(`${stream}: ${position} after ${last}`)
-    this.#positions.set(stream, position)
-    return id
-  }
-
-  /** 404 means gone, and gone means 404. */
-  #judge(status: number, sentAt: number, what: string): void {
-    const now = this.#now
-    count(`${status} for ${what}`)
-    if (status === 404) {
-      count(this.deleteSentAt === undefined ? '404 after expiry' : '404 after DELETE')
-      if (this.deleteSentAt === undefined && now < this.#secureUntil)
-        this.violate(`404 for ${what}, but the session is there`)
-      return
-    }
-    if (status >= 300 && status !== 400) return
-    const bound = this.deleteSentAt !== undefined && this.trouble.calmSince(this.deleteSentAt) ? 0 : STALENESS
-    if (this.deletedAt !== undefined && sentAt > this.deletedAt + bound)
-      this.violate(`${status} for ${what}, ${sentAt - this.deletedAt} ms after DELETE was answered`)
-    if (sentAt > this.#usedAt + IDLE_TTL + STALENESS && this.trouble.calmSince(this.#usedAt))
-      this.violate(`${status} for ${what}, ${sentAt - this.#usedAt} ms after the session was last used`)
-    if (this.trouble.calmSince(sentAt)) this.#secureUntil = Math.max(this.#secureUntil, sentAt + 0.8 * IDLE_TTL)
-    this.#usedAt = now
-  }
-
   /** 503 only when something is wrong; anything else but success, never. */
   #expectTrouble(status: number): void {
     if (status === 404 || status === 0 || status === 200) return
@@ -561,13 +374,9 @@ export class Client {
     else if (this.trouble.calmSince(this.#now)) this.violate('503 without trouble')
   }
 
-  #http(method: 'POST' | 'GET' | 'DELETE', body?: unknown): Parameters<World['request']>[1] {
+  #http(method: 'POST' | 'GET' | 'DELETE', body?: unknown): HttpCall {
     return { method, body, session: this.session, principal: this.principal, version: this.version }
   }
-}
-
-function dataOf(block: string): string | undefined {
-  return /^data: (.+)$/m.exec(block)?.[1]
 }
 
 function sessionIn(message: Record<string, unknown>): unknown {

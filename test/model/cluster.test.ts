@@ -7,9 +7,10 @@
  */
 import fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
-import { tally } from './client.js'
-import { begin, commands, conclude, type Setup, setups } from './commands.js'
-import { initializeBoth } from './start.js'
+import { conclude, initializeBoth } from './history.js'
+import { begin, type Setup, setups } from './model.js'
+import { commands } from './steps.js'
+import { tally } from './tally.js'
 
 // the one timer of the source that is imported
 vi.mock('node:timers/promises', () => ({

@@ -1,18 +1,8 @@
 /** A backend in memory behind a network that is slow, loses things, and comes between any node and the rest when it is told to. */
-import type { Backend, EventLog, Retention, SessionStore } from '../../src/backend/backend.js'
-import { memory } from '../../src/backend/memory.js'
-import type { Owner, VirtualClock } from './clock.js'
 
-/** Numbers in [0, 1), always the same ones for a seed (mulberry32). */
-export function randomFrom(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296
-  }
-}
+import { memory } from '../../src/backend/memory.js'
+import type { Backend, EventLog, Retention, SessionStore } from '../../src/index.js'
+import type { Owner, VirtualClock } from './clock.js'
 
 /**
  * `rejects`: nothing is done. `hangs`: nothing is done, and nothing said. `flaky`: of three calls one is not done, one is done

@@ -1,8 +1,15 @@
 /** The servers of the simulated cluster: tools of every kind, and a record of what was really done. */
 
-import type { FactoryContext, ServerInstance, Transport } from '../../src/index.js'
-import type { JSONRPCMessage, JSONRPCNotification, JSONRPCRequest, RequestId } from '../../src/wire/jsonrpc.js'
-import { isRequest, isResponse } from '../../src/wire/jsonrpc.js'
+import type {
+  FactoryContext,
+  JSONRPCMessage,
+  JSONRPCNotification,
+  JSONRPCRequest,
+  RequestId,
+  ServerInstance,
+  Transport,
+} from '../../src/index.js'
+import { isRequest, isResponse } from '../harness/messages.js'
 import type { Owner } from './clock.js'
 
 /** `safe` ones are annotated so that they may be run again. */

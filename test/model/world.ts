@@ -1,10 +1,11 @@
 /** A cluster in one process: nodes that come and go, and the connections that clients have to them. */
 
-import type { Retention } from '../../src/backend/backend.js'
-import type { FactoryContext, ServerFactory } from '../../src/index.js'
+import type { FactoryContext, Retention, ServerFactory } from '../../src/index.js'
 import { createSessionHandler, type SessionHandler, type SessionHandlerOptions } from '../../src/index.js'
+import { randomFrom } from '../harness/random.js'
+import { type SseBlock, SseParser } from '../harness/sse.js'
 import { Owner, VirtualClock } from './clock.js'
-import { Network, randomFrom } from './network.js'
+import { Network } from './network.js'
 import { Deeds, ModelServer } from './server.js'
 
 export type NodeState = 'up' | 'paused' | 'draining' | 'down'
@@ -22,8 +23,8 @@ export interface Hearer {
   head?(status: number, headers: Headers): void
   /** The whole body of an answer that is no stream. */
   text?(body: string): void
-  /** A block of an SSE stream, without the empty line. */
-  block?(text: string): void
+  /** A block of an SSE stream. */
+  block?(block: SseBlock): void
   /** The answer was complete. */
   end?(): void
   /** The connection broke. */
@@ -45,7 +46,7 @@ export class Connection {
   #lost = false
   #nextAt = 0
   #cancel: (() => void) | undefined
-  #text = ''
+  readonly #parser = new SseParser()
 
   constructor(
     private readonly world: World,
@@ -113,11 +114,8 @@ export class Connection {
   }
 
   #hear(text: string): void {
-    this.#text += text
-    for (let end = this.#text.indexOf('\n\n'); end >= 0 && this.open; end = this.#text.indexOf('\n\n')) {
-      const block = this.#text.slice(0, end)
-      this.#text = this.#text.slice(end + 2)
-      this.hearer.block?.(block)
+    for (const block of this.#parser.push(text)) {
+      if (this.open) this.hearer.block?.(block)
     }
   }
 
@@ -152,15 +150,12 @@ export class World {
   readonly network: Network
   readonly deeds = new Deeds()
   readonly nodes: SimulatedNode[]
-  readonly random: () => number
-  readonly errors: Error[] = []
   /** When a node last went away, or came back. */
   troubledAt = Number.NEGATIVE_INFINITY
   #names = 0
 
   constructor(private readonly options: WorldOptions) {
     this.clock.install()
-    this.random = randomFrom(options.seed)
     this.network = new Network(this.clock, randomFrom(options.seed + 1), options.retention)
     this.nodes = Array.from({ length: options.nodes ?? 3 }, () => this.#node())
   }
@@ -234,7 +229,8 @@ export class World {
       this.options.factory?.(name) ?? ((context: FactoryContext) => new ModelServer(context, owner, this.deeds))
     const handler = this.clock.as(owner, () =>
       createSessionHandler(factory, {
-        onerror: (error) => void this.errors.push(error),
+        // what goes wrong here is meant to
+        onerror: () => {},
         ...this.options.handler,
         backend: this.network.backendOf(owner),
       }),

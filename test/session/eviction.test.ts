@@ -1,33 +1,16 @@
-/** A live session can be dropped from memory at any time, and its client never knows. */
-import { Server as ServerV1 } from '@modelcontextprotocol/sdk/server/index.js'
-import { RootsListChangedNotificationSchema } from '@modelcontextprotocol/sdk/types.js'
-import { Server as ServerV2 } from '@modelcontextprotocol/server'
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { memory } from '../../src/backend/memory.js'
-import type { ServerFactory, ServerInstance } from '../../src/index.js'
-import { createSessionHandler, type SessionHandler, type SessionHandlerOptions } from '../../src/index.js'
-import { deferred, FAKED, gated, quiet } from './gated-store.js'
-import { type Script, type ScriptedServer, scripted, UNANSWERED } from './scripted-server.js'
-import { type Answer, openSession, read, send } from './wire-client.js'
+/** Memory follows work: which live sessions a node drops from its memory, and which it keeps (invariant 9). */
+import { beforeEach, describe, expect, test } from 'vitest'
+import type { Answer } from '../harness/reply.js'
+import { type ScriptedServer, scripted, UNANSWERED } from '../harness/scripted-server.js'
+import { serve } from '../harness/serve.js'
+import { fakeTime, quiet } from '../harness/time.js'
+import { openSession } from '../harness/wire-client.js'
+import { callsByHand } from './calls-by-hand.js'
 
-vi.setConfig({ testTimeout: 5000 })
-
-const handlers: SessionHandler[] = []
+let pass: ReturnType<typeof fakeTime>
 beforeEach(() => {
-  vi.useFakeTimers({ toFake: FAKED })
+  pass = fakeTime()
 })
-afterEach(async () => {
-  await Promise.all(handlers.splice(0).map((handler) => handler.close()))
-  vi.useRealTimers()
-})
-
-function serve(factory: ServerFactory, options: SessionHandlerOptions = {}): SessionHandler {
-  const handler = createSessionHandler(factory, options)
-  handlers.push(handler)
-  return handler
-}
-
-const pass = (ms: number) => vi.advanceTimersByTimeAsync(ms)
 
 /** Ends a node that restores again and again, which it would do without ever letting a timer run. */
 function limit(restores: number) {
@@ -36,21 +19,8 @@ function limit(restores: number) {
   }
 }
 
-/** Answers each `tools/call` when the test says so. */
-function calls() {
-  const running: ReturnType<typeof deferred<Record<string, unknown>>>[] = []
-  const script: Script = {
-    'tools/call': () => {
-      const answer = deferred<Record<string, unknown>>()
-      running.push(answer)
-      return answer.promise
-    },
-  }
-  return { script, running }
-}
-
 describe('liveIdle', () => {
-  test('a session is dropped after it, and restored by the next request', async () => {
+  test('an idle live session is dropped after it, and restored by the next request', async () => {
     const factory = scripted()
     const client = await openSession(serve(factory, { liveIdle: 10_000 }))
     await pass(9_000)
@@ -62,8 +32,8 @@ describe('liveIdle', () => {
     expect(factory.last.context.restored).toBe(true)
   })
 
-  test('is measured from the end of the last activity: a call that ran for longer counts from its answer', async () => {
-    const { script, running } = calls()
+  test('counts from the end of the last activity: for a call that ran longer, from its answer', async () => {
+    const { script, running } = callsByHand()
     const factory = scripted(script)
     const client = await openSession(serve(factory, { liveIdle: 10_000, responseMode: 'json' }))
     const call = client.request('tools/call', { name: 'long' })
@@ -78,7 +48,7 @@ describe('liveIdle', () => {
     expect(factory.last.closed).toBe(true)
   })
 
-  test('each request begins it anew', async () => {
+  test('begins anew with each request and notification', async () => {
     const factory = scripted()
     const client = await openSession(serve(factory, { liveIdle: 10_000 }))
     for (let i = 0; i < 5; i++) {
@@ -89,15 +59,15 @@ describe('liveIdle', () => {
     expect(factory.servers).toHaveLength(1)
   })
 
-  test('an open GET counts as activity until it ends', async () => {
+  test('does not run while a GET is open', async () => {
     const factory = scripted()
     const client = await openSession(serve(factory, { liveIdle: 10_000 }))
     const stream = await client.get()
     await pass(120_000)
     expect(factory.last.closed).toBe(false)
-    await factory.last.notify('notifications/message', { level: 'info', data: 1 })
+    await factory.last.say(1)
     expect((await stream.next())?.message.params.data).toBe(1)
-    await stream.cancel()
+    await stream.leave()
     // what is looked at now and then may be a quarter early
     await pass(7_000)
     expect(factory.last.closed).toBe(false)
@@ -105,31 +75,30 @@ describe('liveIdle', () => {
     expect(factory.last.closed).toBe(true)
   })
 
-  test('so does a call whose client has gone away, and its answer is kept', async () => {
-    const { script, running } = calls()
+  test('does not run while a call does whose client has gone away, and the answer is kept', async () => {
+    const { script, running } = callsByHand()
     const factory = scripted(script)
     const client = await openSession(serve(factory, { liveIdle: 10_000, upgradeAfter: 0 }))
-    const response = client.send('POST', { jsonrpc: '2.0', id: 9, method: 'tools/call', params: {} })
+    const answer = client.open({ id: 9, method: 'tools/call', params: {} })
     await pass(10)
-    const stream = (await response).body?.getReader()
-    const priming = new TextDecoder().decode((await stream?.read())?.value)
-    const cursor = /id: (.*)/.exec(priming)?.[1]
-    await stream?.cancel()
+    const stream = await answer
+    const primed = await stream.block()
+    await stream.leave()
     await pass(60_000)
     expect(factory.last.closed).toBe(false)
     running[0]?.resolve({ kept: true })
     await quiet()
-    const resumed = await client.get(cursor)
+    const resumed = await client.get(primed?.id)
     expect((await resumed.next())?.message).toMatchObject({ id: 9, result: { kept: true } })
   })
 
-  test('so does a request of the server’s that the client has not answered', async () => {
+  test('does not run while the client has not answered a request of the server’s', async () => {
     const factory = scripted()
     const client = await openSession(serve(factory, { liveIdle: 10_000 }))
     const stream = await client.get()
     await factory.last.ask(0, 'roots/list')
     const asked = await stream.next()
-    await stream.cancel()
+    await stream.leave()
     await pass(60_000)
     expect(factory.last.closed).toBe(false)
     expect((await client.respond(asked?.message.id, { roots: [] })).status).toBe(202)
@@ -138,7 +107,7 @@ describe('liveIdle', () => {
     expect(factory.last.closed).toBe(true)
   })
 
-  test('a request of the server’s that it gave up itself does not keep it for ever', async () => {
+  test('runs again when the server has given up what it asked', async () => {
     const factory = scripted()
     await openSession(serve(factory, { liveIdle: 10_000 }))
     await factory.last.ask(0, 'roots/list')
@@ -149,10 +118,10 @@ describe('liveIdle', () => {
     expect(factory.last.closed).toBe(true)
   })
 
-  test('a request that the client cancelled does not keep it for ever', async () => {
+  test('runs again when the client has cancelled what it asked', async () => {
     const factory = scripted({ 'tools/call': () => UNANSWERED })
     const client = await openSession(serve(factory, { liveIdle: 10_000, responseMode: 'json' }))
-    const call = client.post({ jsonrpc: '2.0', id: 5, method: 'tools/call' })
+    const call = client.post({ id: 5, method: 'tools/call' })
     await quiet()
     await client.notify('notifications/cancelled', { requestId: 5 })
     await call
@@ -160,14 +129,14 @@ describe('liveIdle', () => {
     expect(factory.last.closed).toBe(true)
   })
 
-  test('infinite: never', async () => {
+  test('of infinity: nothing is ever dropped', async () => {
     const factory = scripted()
     await openSession(serve(factory, { liveIdle: Number.POSITIVE_INFINITY }))
     await pass(24 * 60 * 60_000)
     expect(factory.last.closed).toBe(false)
   })
 
-  test('0: after each exchange, and nothing is different for the client', async () => {
+  test('of 0: a session is dropped after each exchange, and nothing is different for the client', async () => {
     const factory = scripted({
       'tools/call': (_, { context }) => ({ restored: context.restored }),
     })
@@ -182,7 +151,7 @@ describe('liveIdle', () => {
     expect(factory.servers.flatMap(({ afterClose }) => afterClose)).toEqual([])
   })
 
-  test('0: what only a notification, a response or a GET has restored goes too', async () => {
+  test('of 0: what only a notification, a response or a GET has restored is dropped, too', async () => {
     const factory = scripted()
     const client = await openSession(serve(factory, { liveIdle: 0 }))
     await client.notify('notifications/roots/list_changed')
@@ -194,14 +163,14 @@ describe('liveIdle', () => {
     const stream = await client.get()
     await pass(500)
     expect(factory.last.closed).toBe(false)
-    await stream.cancel()
+    await stream.leave()
     await pass(500)
     expect(factory.last.closed).toBe(true)
   })
 })
 
 describe('maxLiveSessions', () => {
-  test('over it the least recently used go first', async () => {
+  test('the least recently used go first when there are more', async () => {
     const factory = scripted()
     const handler = serve(factory, { maxLiveSessions: 3 })
     const clients = []
@@ -218,7 +187,7 @@ describe('maxLiveSessions', () => {
     expect((await handler.status()).liveSessions).toBe(3)
   })
 
-  test('a notification, or a stream that ended just now, is use too', async () => {
+  test('a notification, or a stream that has just ended, is use, too', async () => {
     const factory = scripted()
     const handler = serve(factory, { maxLiveSessions: 3 })
     const notified = await openSession(handler)
@@ -228,15 +197,15 @@ describe('maxLiveSessions', () => {
     await openSession(handler)
     await pass(1000)
     await notified.notify('notifications/roots/list_changed')
-    await stream.cancel()
+    await stream.leave()
     await pass(1000)
     await openSession(handler)
     const [a, b, c] = factory.servers as [ScriptedServer, ScriptedServer, ScriptedServer]
     expect([a.closed, b.closed, c.closed]).toEqual([false, false, true])
   })
 
-  test('what is busy stays, if there were a thousand', async () => {
-    const { script, running } = calls()
+  test('what is busy stays, however many they are', async () => {
+    const { script, running } = callsByHand()
     const factory = scripted(script, limit(20))
     const handler = serve(factory, { maxLiveSessions: 1, responseMode: 'json' })
     const pending: Promise<Answer>[] = []
@@ -252,8 +221,8 @@ describe('maxLiveSessions', () => {
     expect((await handler.status()).liveSessions).toBeLessThanOrEqual(1)
   })
 
-  test('reached by sessions that are all busy, a restore still works, and is one restore', async () => {
-    const { script, running } = calls()
+  test('while all that are live are busy, a restore still works, and is one restore', async () => {
+    const { script, running } = callsByHand()
     const factory = scripted(script, limit(20))
     const handler = serve(factory, { maxLiveSessions: 1, responseMode: 'json' })
     const idle = await openSession(handler)
@@ -269,8 +238,8 @@ describe('maxLiveSessions', () => {
     expect((await call).status).toBe(200)
   })
 
-  test('a new session is not the one that is dropped for it', async () => {
-    const { script } = calls()
+  test('a new session is not the one that is dropped for it, also while the others are busy', async () => {
+    const { script } = callsByHand()
     const factory = scripted(script, limit(20))
     const handler = serve(factory, { maxLiveSessions: 1, responseMode: 'json' })
     const busy = await openSession(handler)
@@ -281,240 +250,4 @@ describe('maxLiveSessions', () => {
     expect(factory.servers.length).toBeLessThanOrEqual(4)
     await busy.delete()
   })
-})
-
-describe('nothing is lost by an eviction', () => {
-  test('log level, subscriptions, client info, state: all as before', async () => {
-    const factory = scripted({
-      'tools/call': async (_, { context: { session } }) => ({
-        visits: await session.state.update<number>('visits', (n = 0) => n + 1),
-        client: session.clientInfo?.name,
-        subscriptions: [...session.subscriptions],
-      }),
-    })
-    const client = await openSession(serve(factory, { liveIdle: 0 }))
-    await client.request('logging/setLevel', { level: 'warning' })
-    await client.request('resources/subscribe', { uri: 'test://a' })
-    await client.request('resources/subscribe', { uri: 'test://b' })
-    await client.request('resources/unsubscribe', { uri: 'test://a' })
-    for (const visits of [1, 2]) {
-      const { body } = await client.request('tools/call', { name: 'x' })
-      expect(body.result).toEqual({ visits, client: 'wire-client', subscriptions: ['test://b'] })
-      expect(factory.last.methods).toEqual([
-        'initialize',
-        'notifications/initialized',
-        'logging/setLevel',
-        'resources/subscribe',
-        'tools/call',
-      ])
-    }
-  })
-
-  test('an event that the log takes its time for is neither lost nor overtaken', async () => {
-    const shared = gated()
-    let said = 0
-    const factory = scripted({
-      'tools/call': async (_, server) => {
-        void server.notify('notifications/message', { level: 'info', data: ++said })
-        return {}
-      },
-    })
-    const handler = serve(factory, { backend: shared, liveIdle: 0 })
-    const client = await openSession(handler)
-    const gate = shared.calls.hold('events.append')
-    expect((await client.request('tools/call', { name: 'x' })).status).toBe(200)
-    await gate.reached
-    await quiet()
-    expect((await client.request('tools/call', { name: 'x' })).status).toBe(200)
-    await quiet()
-    gate.open()
-    const stream = await client.get()
-    expect((await stream.next())?.message.params.data).toBe(1)
-    expect((await stream.next())?.message.params.data).toBe(2)
-  })
-
-  test('an open stream goes on across an instance that ends by itself', async () => {
-    const factory = scripted()
-    const handler = serve(factory)
-    const client = await openSession(handler)
-    const stream = await client.get()
-    await factory.last.notify('notifications/message', { level: 'info', data: 'one' })
-    await factory.last.close()
-    await client.request('ping')
-    expect(factory.servers).toHaveLength(2)
-    await factory.last.notify('notifications/message', { level: 'info', data: 'two' })
-    expect((await stream.next())?.message.params.data).toBe('one')
-    expect((await stream.next())?.message.params.data).toBe('two')
-  })
-})
-
-describe('what a notification sets in motion', () => {
-  test.each(['v1', 'v2'])('is not cut off by the eviction that follows it (%s)', async (line) => {
-    const roots: unknown[] = []
-    const build = (): ServerInstance => {
-      if (line === 'v1') {
-        const server = new ServerV1({ name: 's', version: '1' }, { capabilities: {} })
-        server.setNotificationHandler(RootsListChangedNotificationSchema, async () => {
-          roots.push(await server.listRoots().catch(String))
-        })
-        return server
-      }
-      const server = new ServerV2({ name: 's', version: '1' }, { capabilities: {} })
-      server.setNotificationHandler('notifications/roots/list_changed', async () => {
-        roots.push(await server.listRoots().catch(String))
-      })
-      return server
-    }
-    const client = await openSession(serve(build, { liveIdle: 0 }), { capabilities: { roots: { listChanged: true } } })
-    expect((await client.notify('notifications/roots/list_changed')).status).toBe(202)
-    await quiet()
-    const stream = await client.get()
-    const asked = await Promise.race([stream.next(), quiet().then(() => undefined)])
-    expect(asked?.message.method).toBe('roots/list')
-    expect((await client.respond(asked?.message.id, { roots: [{ uri: 'file:///a' }] })).status).toBe(202)
-    await quiet()
-    expect(roots).toMatchObject([{ roots: [{ uri: 'file:///a' }] }])
-    await stream.cancel()
-  })
-})
-
-describe('an eviction racing with a request', () => {
-  /** Each tick of the event loop between a request's arrival and its delivery is tried as the moment of the eviction. */
-  const TICKS = 40
-  const WAYS = ['steady', 'unsteady']
-
-  async function race(build: (factory: ReturnType<typeof scripted>) => ServerFactory, tick: number, way: string) {
-    const { script, running } = calls()
-    const factory = scripted({ ...script, slow: () => quiet().then(() => ({})) })
-    const handler = serve(build(factory), { liveIdle: 0, responseMode: 'json' })
-    const client = await openSession(handler)
-    const first = client.request('tools/call', { name: 'x' })
-    await quiet()
-    // whose version is not given away by a header takes another way through the door
-    const message = { jsonrpc: '2.0', id: 'second', method: 'slow' } as const
-    const second =
-      way === 'steady'
-        ? client.post(message)
-        : send(handler, 'POST', message, { sessionId: client.sessionId }).then(read)
-    for (let i = 0; i < tick; i++) await undefined
-    // its answer makes the session idle: with liveIdle 0, this evicts
-    running[0]?.resolve({})
-    const answers = await Promise.race([
-      Promise.all([first, second]),
-      quiet()
-        .then(quiet)
-        .then(quiet)
-        .then(() => 'no answer' as const),
-    ])
-    await handler.close()
-    return { factory, answers }
-  }
-
-  test.each(WAYS)('the request (%s) never reaches a closed instance, and is answered', async (way) => {
-    for (let tick = 0; tick < TICKS; tick++) {
-      const { factory, answers } = await race((factory) => factory, tick, way)
-      expect(
-        factory.servers.flatMap(({ afterClose }) => afterClose),
-        `tick ${tick}`,
-      ).toEqual([])
-      expect(answers, `tick ${tick}`).toMatchObject([{ status: 200 }, { status: 200, body: { result: {} } }])
-    }
-  })
-
-  test.each(WAYS)('nor (%s) one that is being closed', async (way) => {
-    for (let tick = 0; tick < TICKS; tick++) {
-      const { answers } = await race(
-        (factory) => async (context) => {
-          const server = await factory(context)
-          const close = server.close.bind(server)
-          // lets go of something of its own first, as a child process does
-          server.close = async () => {
-            await new Promise(setImmediate)
-            await new Promise(setImmediate)
-            await close()
-          }
-          return server
-        },
-        tick,
-        way,
-      )
-      expect(answers, `tick ${tick}`).toMatchObject([{ status: 200 }, { status: 200, body: { result: {} } }])
-    }
-  })
-
-  test('two requests that share a restore, and the first one’s answer evicts', async () => {
-    const shared = memory()
-    const client = await openSession(serve(scripted(), { backend: shared }))
-    const factory = scripted()
-    client.on(serve(factory, { backend: shared, liveIdle: 0 }))
-    const both = Promise.all([client.request('ping'), client.request('tools/list')])
-    const answers = await Promise.race([both, quiet().then(() => 'no answer')])
-    expect(answers).toMatchObject([{ status: 200 }, { status: 200 }])
-    expect(factory.servers.flatMap(({ afterClose }) => afterClose)).toEqual([])
-  })
-
-  test('a notification is accepted only by an instance that has it', async () => {
-    for (let tick = 0; tick < TICKS; tick++) {
-      const { script, running } = calls()
-      const factory = scripted(script)
-      const client = await openSession(serve(factory, { liveIdle: 0, responseMode: 'json' }))
-      const first = client.request('tools/call', { name: 'x' })
-      await quiet()
-      const notified = client.notify('notifications/roots/list_changed')
-      for (let i = 0; i < tick; i++) await undefined
-      running[0]?.resolve({})
-      await first
-      expect((await notified).status).toBe(202)
-      const open = factory.servers.flatMap(({ received, afterClose }) =>
-        received.filter(({ message }) => !afterClose.includes(message)).map(({ message }) => message),
-      )
-      expect(open, `tick ${tick}`).toContainEqual({ jsonrpc: '2.0', method: 'notifications/roots/list_changed' })
-      await Promise.all(handlers.splice(0).map((handler) => handler.close()))
-    }
-  })
-
-  test('by the sweep, while the request waits for the store to say that the session is still there', async () => {
-    const shared = gated()
-    const factory = scripted()
-    const handler = serve(factory, { backend: shared, liveIdle: 20_000, backendTimeout: 60_000 })
-    const client = await openSession(handler)
-    await pass(19_000)
-    const gate = shared.calls.hold('sessions.load')
-    const request = client.request('ping')
-    await gate.reached
-    await pass(10_000)
-    gate.open()
-    expect((await request).status).toBe(200)
-    expect(factory.servers.flatMap(({ afterClose }) => afterClose)).toEqual([])
-  })
-
-  test('by a DELETE: gone, not unanswered', async () => {
-    for (let tick = 0; tick < TICKS; tick++) {
-      const factory = scripted()
-      const handler = serve(factory)
-      const client = await openSession(handler)
-      const deleted = client.delete()
-      for (let i = 0; i < tick; i++) await undefined
-      const request = client.request('ping')
-      await quiet()
-      const answer = await Promise.race([request, quiet().then(() => 'no answer' as const)])
-      expect(answer, `tick ${tick}`).toHaveProperty('status')
-      if (answer !== 'no answer') expect([200, 404]).toContain(answer.status)
-      expect((await deleted).status).toBe(200)
-      expect(factory.last.afterClose, `tick ${tick}`).toEqual([])
-    }
-  })
-})
-
-test('an instance that ends in the middle of a call ends the call with an error, and the next one is restored', async () => {
-  const factory = scripted({ 'tools/call': () => UNANSWERED })
-  const client = await openSession(serve(factory, { responseMode: 'json' }))
-  const call = client.request('tools/call', { name: 'x' })
-  await quiet()
-  await factory.last.close()
-  const { status, body } = await call
-  expect(status).toBe(200)
-  expect(body.error.data.reason).toBe('outcome-unknown')
-  expect((await client.request('ping')).status).toBe(200)
-  expect(factory.servers).toHaveLength(2)
 })

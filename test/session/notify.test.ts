@@ -1,25 +1,14 @@
-/** What the host program tells sessions by itself. */
-import { afterEach, expect, test } from 'vitest'
+/** What the program around a node tells sessions by itself. */
+import { expect, test } from 'vitest'
 import { memory } from '../../src/backend/memory.js'
-import { createSessionHandler, type SessionHandler } from '../../src/index.js'
-import { scripted } from './scripted-server.js'
-import { openSession } from './wire-client.js'
-
-const handlers: SessionHandler[] = []
-afterEach(async () => {
-  await Promise.all(handlers.splice(0).map((handler) => handler.close()))
-})
-
-function serve(backend = memory()): SessionHandler {
-  const handler = createSessionHandler(scripted(), { backend })
-  handlers.push(handler)
-  return handler
-}
+import { scripted } from '../harness/scripted-server.js'
+import { serve } from '../harness/serve.js'
+import { openSession } from '../harness/wire-client.js'
 
 test('a notification to one session reaches it, from whatever node it is sent, and no other session', async () => {
   const backend = memory()
-  const here = serve(backend)
-  const there = serve(backend)
+  const here = serve(scripted(), { backend })
+  const there = serve(scripted(), { backend })
   const client = await openSession(here)
   const other = await openSession(here)
   const stream = await client.get()
@@ -41,6 +30,6 @@ test('a notification to one session reaches it, from whatever node it is sent, a
 
 test('a session that does not exist is told nothing, and leaves nothing behind', async () => {
   const backend = memory()
-  expect(await serve(backend).notify.session('nobody', { method: 'notifications/message' })).toBe(false)
+  expect(await serve(scripted(), { backend }).notify.session('nobody', { method: 'notifications/message' })).toBe(false)
   expect(await backend.events?.read('nobody', 'standalone', 0, 1)).toBeUndefined()
 })

@@ -1,27 +1,14 @@
-/** A session belongs to whoever initialized it, and is for everybody else no session at all. */
-import { afterEach, describe, expect, test, vi } from 'vitest'
+/** A session belongs to whoever initialized it, and is for everybody else no session at all (invariant 7). */
+import { describe, expect, test, vi } from 'vitest'
 import { memory } from '../../src/backend/memory.js'
-import type { ServerFactory } from '../../src/index.js'
-import {
-  type AuthInfo,
-  createSessionHandler,
-  type SessionHandler,
-  type SessionHandlerOptions,
-} from '../../src/index.js'
-import { gated } from './gated-store.js'
-import { type ScriptedServer, scripted } from './scripted-server.js'
-import { type Answer, authOf, openSession, read, type WireClient } from './wire-client.js'
-
-vi.setConfig({ testTimeout: 5000 })
-
-const handlers: SessionHandler[] = []
-afterEach(() => Promise.all(handlers.splice(0).map((handler) => handler.close())))
-
-function serve(factory: ServerFactory, options: SessionHandlerOptions = {}): SessionHandler {
-  const handler = createSessionHandler(factory, options)
-  handlers.push(handler)
-  return handler
-}
+import type { AuthInfo, SessionHandler, SessionHandlerOptions } from '../../src/index.js'
+import { authOf } from '../harness/door.js'
+import { gated } from '../harness/gated-backend.js'
+import type { Answer, Reply } from '../harness/reply.js'
+import { type ScriptedServer, scripted } from '../harness/scripted-server.js'
+import { serve, stored } from '../harness/serve.js'
+import { deferred } from '../harness/time.js'
+import { openSession, type WireClient } from '../harness/wire-client.js'
 
 /** Every way into a session, with another's auth. */
 async function knock(client: WireClient, authInfo: AuthInfo | undefined) {
@@ -32,16 +19,15 @@ async function knock(client: WireClient, authInfo: AuthInfo | undefined) {
     initialized: await client.notify('notifications/initialized', {}, options),
     response: await client.respond('x', {}, options),
     cancelled: await client.notify('notifications/cancelled', { requestId: 1 }, options),
-    GET: await client.send('GET', undefined, options).then(ended),
+    GET: await ended(await client.get(undefined, options)),
     DELETE: await client.delete(options),
   }
 }
 
 /** The answer to a GET; one that should not have been a stream is not read to its end. */
-async function ended(response: Response): Promise<Answer> {
-  if (response.status !== 200) return read(response)
-  await response.body?.cancel()
-  return { status: 200, sessionId: undefined, retryAfter: undefined, body: {}, events: [] }
+async function ended(reply: Reply): Promise<Answer> {
+  if (reply.status === 200) await reply.leave()
+  return reply.answer()
 }
 
 async function expectShutOut(client: WireClient, authInfo: AuthInfo | undefined): Promise<void> {
@@ -168,7 +154,7 @@ test('the principal can be seen by the server, the request’s own auth with eac
   ])
 })
 
-describe('options.principal', () => {
+describe('the principal option', () => {
   const tenantOf = (_: AuthInfo | undefined, request: Request) => request.headers.get('x-tenant') ?? undefined
   const as = (tenant: string) => ({ headers: { 'x-tenant': tenant } })
 
@@ -176,16 +162,20 @@ describe('options.principal', () => {
     ['sync', tenantOf],
     ['async', async (authInfo: AuthInfo | undefined, request: Request) => tenantOf(authInfo, request)],
   ])(
-    '%s: decides, whatever the auth says',
+    '%s: says whom a session belongs to, whatever the auth says',
     async (_, principal) => {
       const backend = gated()
-      const client = await openSession(serve(scripted(), { backend, principal }), { ...as('red'), authInfo: alice })
-      for (const node of [client.handler, serve(scripted(), { backend, principal })]) {
+      const [here, there] = [1, 2].map(() => serve(scripted(), { backend, principal })) as [
+        SessionHandler,
+        SessionHandler,
+      ]
+      const client = await openSession(here, { ...as('red'), authInfo: alice })
+      for (const node of [here, there]) {
         client.on(node)
         expect((await client.request('ping', {}, as('blue'))).status).toBe(404)
-        expect((await client.send('GET', undefined, as('blue')).then(read)).status).toBe(404)
+        expect((await client.get(undefined, as('blue'))).status).toBe(404)
         expect((await client.delete(as('blue'))).status).toBe(404)
-        expect((await client.request('ping', {}, { headers: {} })).status).toBe(404)
+        expect((await client.request('ping', {}, { headers: { 'x-tenant': undefined } })).status).toBe(404)
         expect((await client.request('ping', {}, { ...as('red'), authInfo: authOf('someone', 'else') })).status).toBe(
           200,
         )
@@ -242,6 +232,18 @@ describe('options.principal', () => {
   })
 })
 
+test('a request of another principal does not wait for a restore, nor share its outcome', async () => {
+  const { backend, client: owner } = await stored({ authInfo: authOf('alice') })
+  const built = deferred()
+  const factory = scripted({}, () => built.promise)
+  owner.on(serve(factory, { backend }))
+  const mine = owner.request('tools/list')
+  const theirs = owner.request('tools/list', {}, { authInfo: authOf('mallory') })
+  expect((await theirs).status).toBe(404)
+  built.resolve()
+  expect((await mine).status).toBe(200)
+})
+
 test('what two principals do at once to a session that is being restored does not mix', async () => {
   const backend = gated()
   const client = await openSession(serve(scripted(), { backend }), { authInfo: alice })
@@ -256,13 +258,13 @@ test('what two principals do at once to a session that is being restored does no
   expect([(await foreign).status, (await own).status, (await also).status]).toEqual([404, 200, 404])
   const server = factory.last as ScriptedServer
   expect(server.methods).not.toContain('tools/call')
-  expect(server.received.every(({ extra }) => !extra?.authInfo || extra.authInfo.clientId === 'app')).toBe(true)
+  expect(server.received.all.every(({ extra }) => !extra?.authInfo || extra.authInfo.clientId === 'app')).toBe(true)
 })
 
 test('a session id of one principal is nobody’s key to another’s: each id has one owner', async () => {
   const handler = serve(scripted())
   const mine = await openSession(handler, { authInfo: alice })
   const theirs = await openSession(handler, { authInfo: authOf('app', 'bob') })
-  expect((await theirs.request('ping', {}, { sessionId: mine.sessionId })).status).toBe(404)
-  expect((await mine.request('ping', {}, { sessionId: theirs.sessionId })).status).toBe(404)
+  expect((await theirs.request('ping', {}, { headers: { 'mcp-session-id': mine.sessionId } })).status).toBe(404)
+  expect((await mine.request('ping', {}, { headers: { 'mcp-session-id': theirs.sessionId } })).status).toBe(404)
 })

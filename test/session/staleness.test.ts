@@ -1,56 +1,22 @@
-/** What this node has in memory is believed for a few seconds, and costs the store next to nothing. */
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+/** What a node has in memory is believed for a few seconds (invariants 6 and 8). */
+import { beforeEach, describe, expect, test, vi } from 'vitest'
 import { memory } from '../../src/backend/memory.js'
-import type { ServerFactory } from '../../src/index.js'
-import { createSessionHandler, type SessionHandler, type SessionHandlerOptions } from '../../src/index.js'
-import { deferred, FAKED, gated, quiet } from './gated-store.js'
-import { scripted, UNANSWERED } from './scripted-server.js'
-import { openSession, read } from './wire-client.js'
+import { scripted, UNANSWERED } from '../harness/scripted-server.js'
+import { serve } from '../harness/serve.js'
+import { deferred, fakeTime, quiet } from '../harness/time.js'
+import { openSession } from '../harness/wire-client.js'
+import { deaf, HOUR, MINUTE, SECOND } from './deaf.js'
 
-vi.setConfig({ testTimeout: 5000 })
-
-const SECOND = 1000
-const MINUTE = 60 * SECOND
-const HOUR = 60 * MINUTE
-const DAY = 24 * HOUR
 /** What "a few seconds" may come to. */
 const BOUND = 7 * SECOND
 
-const handlers: SessionHandler[] = []
+let pass: ReturnType<typeof fakeTime>
 beforeEach(() => {
-  vi.useFakeTimers({ toFake: FAKED })
+  pass = fakeTime()
 })
-afterEach(async () => {
-  await Promise.all(handlers.splice(0).map((handler) => handler.close()))
-  vi.useRealTimers()
-})
-
-function serve(factory: ServerFactory, options: SessionHandlerOptions = {}): SessionHandler {
-  const handler = createSessionHandler(factory, options)
-  handlers.push(handler)
-  return handler
-}
-
-const pass = (ms: number) => vi.advanceTimersByTimeAsync(ms)
-
-/** A node that hears nothing of the others. */
-function deaf(options: SessionHandlerOptions = {}, script = {}) {
-  const inner = memory()
-  const backend = gated(inner)
-  const factory = scripted(script)
-  const handler = serve(factory, { backend: { sessions: backend.sessions, events: backend.events }, ...options })
-  return { inner, backend, factory, handler }
-}
-
-/** A node among others, none of which says anything. */
-function lonely() {
-  const backend = gated()
-  const factory = scripted()
-  return { backend, factory, handler: serve(factory, { backend }) }
-}
 
 describe('a record deleted behind our back, with every message lost', () => {
-  test('is served at most a few seconds more, however steady its use', async () => {
+  test('its session is served at most a few seconds more, however steady its use', async () => {
     const { inner, factory, handler } = deaf()
     const client = await openSession(handler)
     await inner.sessions.delete(client.sessionId)
@@ -66,7 +32,7 @@ describe('a record deleted behind our back, with every message lost', () => {
     expect(factory.last.closed).toBe(true)
   })
 
-  test('is not served at all when it comes after a pause', async () => {
+  test('its session is not served at all after a pause', async () => {
     const { inner, factory, handler } = deaf()
     const client = await openSession(handler)
     await inner.sessions.delete(client.sessionId)
@@ -79,13 +45,13 @@ describe('a record deleted behind our back, with every message lost', () => {
   test('running handlers are aborted, their streams end without a response', async () => {
     const { inner, factory, handler } = deaf({ upgradeAfter: 0 }, { 'tools/call': () => UNANSWERED })
     const client = await openSession(handler)
-    const response = client.send('POST', { jsonrpc: '2.0', id: 1, method: 'tools/call' })
+    const answer = client.open({ id: 1, method: 'tools/call' })
     await pass(1)
-    const reading = read(await response)
+    const reading = (await answer).rest()
     await inner.sessions.delete(client.sessionId)
     await pass(BOUND)
     expect(factory.last.closed).toBe(true)
-    expect((await reading).events).toEqual([])
+    expect(await reading).toEqual([])
   })
 
   test('open streams end', async () => {
@@ -99,7 +65,7 @@ describe('a record deleted behind our back, with every message lost', () => {
     expect(factory.last.closed).toBe(true)
   })
 
-  test('also those of an instance that is gone', async () => {
+  test('open streams of a session whose instance is gone end, too', async () => {
     const { inner, factory, handler } = deaf()
     const client = await openSession(handler)
     const stream = await client.get()
@@ -110,7 +76,7 @@ describe('a record deleted behind our back, with every message lost', () => {
     expect(await Promise.race([rest, quiet().then(() => 'still open')])).toEqual([])
   })
 
-  test('a restore that took longer than that is not trusted either', async () => {
+  test('a restore that took longer than memory is believed is not trusted either', async () => {
     const inner = memory()
     const client = await openSession(serve(scripted(), { backend: inner }))
     const built = deferred()
@@ -125,7 +91,7 @@ describe('a record deleted behind our back, with every message lost', () => {
     expect(factory.last.methods).not.toContain('tools/list')
   })
 
-  test('onSessionClosed says: gone; once', async () => {
+  test('onSessionClosed is told `gone`, once', async () => {
     const onSessionClosed = vi.fn()
     const { inner, handler } = deaf({ onSessionClosed })
     const client = await openSession(handler)
@@ -153,9 +119,9 @@ describe('a clock that is set back by an hour', () => {
     const client = await openSession(handler)
     const begun: number[] = []
     const call = (id: number) =>
-      client.send('POST', { jsonrpc: '2.0', id, method: 'tools/call' }).then(async ({ status, body }) => {
-        begun.push(status)
-        await body?.cancel()
+      client.open({ id, method: 'tools/call' }).then(async (stream) => {
+        begun.push(stream.status)
+        await stream.leave()
       })
     void call(1)
     await quiet()
@@ -173,195 +139,6 @@ describe('a clock that is set back by an hour', () => {
     vi.setSystemTime(Date.now() - HOUR)
     await pass(20 * SECOND)
     expect(factory.last.closed).toBe(true)
-  })
-})
-
-describe('what a session costs the store', () => {
-  test('steady calls: nothing', async () => {
-    const { backend, handler } = lonely()
-    const client = await openSession(handler)
-    backend.calls.reset()
-    for (let i = 0; i < 500; i++) expect((await client.request('ping')).status).toBe(200)
-    expect(backend.calls.count('sessions')).toBe(0)
-    expect(backend.calls.count('events')).toBe(0)
-    expect(backend.calls.count('bus')).toBe(0)
-  })
-
-  test('steady calls over ten seconds: a look every other second, off the request’s path', async () => {
-    const { backend, handler } = lonely()
-    const client = await openSession(handler)
-    backend.calls.reset()
-    for (let i = 0; i < 100; i++) {
-      await pass(100)
-      expect((await client.request('ping')).status).toBe(200)
-    }
-    expect(backend.calls.count('sessions.load')).toBeGreaterThanOrEqual(3)
-    expect(backend.calls.count('sessions.load')).toBeLessThanOrEqual(5)
-    expect(backend.calls.count('sessions')).toBe(backend.calls.count('sessions.load'))
-    // however slow that look is
-    await pass(3 * SECOND)
-    const gate = backend.calls.hold('sessions.load')
-    expect((await client.request('ping')).status).toBe(200)
-    await gate.reached
-    expect((await client.request('ping')).status).toBe(200)
-    gate.open()
-  })
-
-  test('a session at rest: nothing', async () => {
-    const { backend, handler } = deaf({ liveIdle: DAY })
-    await openSession(handler)
-    backend.calls.reset()
-    await pass(6 * HOUR)
-    expect(backend.calls.count('sessions')).toBe(0)
-  })
-
-  test('expiry is refreshed once an hour, for a session in use all day', async () => {
-    const { backend, handler } = deaf()
-    const client = await openSession(handler)
-    backend.calls.reset()
-    for (let minute = 0; minute < 24 * 60; minute += 4) {
-      await pass(4 * MINUTE)
-      await client.request('ping')
-    }
-    expect(backend.calls.count('sessions.touch')).toBeGreaterThanOrEqual(22)
-    expect(backend.calls.count('sessions.touch')).toBeLessThanOrEqual(25)
-  })
-})
-
-describe('idle time to live', () => {
-  test('is refreshed by use', async () => {
-    const { handler } = deaf({ idleTtl: MINUTE })
-    const client = await openSession(handler)
-    for (let i = 0; i < 10; i++) {
-      await pass(40 * SECOND)
-      expect((await client.request('ping')).status).toBe(200)
-    }
-    await pass(61 * SECOND)
-    expect((await client.request('ping')).status).toBe(404)
-  })
-
-  test('also by use that always meets a restored instance', async () => {
-    const { handler, factory } = deaf({ idleTtl: MINUTE, liveIdle: 0 })
-    const client = await openSession(handler)
-    for (let i = 0; i < 10; i++) {
-      await pass(40 * SECOND)
-      expect((await client.request('ping')).status).toBe(200)
-    }
-    expect(factory.servers.length).toBeGreaterThan(10)
-  })
-
-  test('also when the refresh that a restore makes fails', async () => {
-    const { backend, handler } = deaf({ idleTtl: MINUTE, liveIdle: 30 * MINUTE })
-    const client = await openSession(handler)
-    const node = serve(scripted(), { backend, idleTtl: MINUTE })
-    await pass(55 * SECOND)
-    const recover = backend.calls.fail('sessions.touch')
-    expect((await client.on(node).request('ping')).status).toBe(200)
-    recover()
-    await pass(3 * SECOND)
-    expect((await client.request('ping')).status).toBe(200)
-    await quiet()
-    await pass(30 * SECOND)
-    expect((await client.request('ping')).status).toBe(200)
-  })
-
-  test('is refreshed by an open stream, but rarely', async () => {
-    const { backend, handler } = deaf({ idleTtl: 10 * MINUTE })
-    const client = await openSession(handler)
-    const stream = await client.get()
-    backend.calls.reset()
-    await pass(HOUR)
-    const touches = backend.calls.count('sessions.touch')
-    expect(touches).toBeGreaterThanOrEqual(10)
-    expect(touches).toBeLessThanOrEqual(60)
-    await stream.cancel()
-    await pass(8 * MINUTE)
-    expect((await client.request('ping')).status).toBe(200)
-  })
-
-  test('also by the open stream of an instance that is gone', async () => {
-    const { factory, handler } = deaf({ idleTtl: MINUTE })
-    const client = await openSession(handler)
-    const stream = await client.get()
-    await factory.last.close()
-    await pass(5 * MINUTE)
-    await stream.cancel()
-    expect((await client.request('ping')).status).toBe(200)
-  })
-
-  test('and no more often than by that of one that lives', async () => {
-    const { backend, factory, handler } = deaf()
-    const client = await openSession(handler)
-    const stream = await client.get()
-    await factory.last.close()
-    backend.calls.reset()
-    await pass(6 * HOUR)
-    expect(backend.calls.count('sessions.touch')).toBeGreaterThanOrEqual(5)
-    expect(backend.calls.count('sessions.touch')).toBeLessThanOrEqual(12)
-    await stream.cancel()
-  })
-
-  test('and by a call that runs', async () => {
-    const answer = deferred<object>()
-    const { handler } = deaf({ idleTtl: MINUTE, responseMode: 'json' }, { 'tools/call': () => answer.promise })
-    const client = await openSession(handler)
-    const call = client.request('tools/call')
-    await quiet()
-    await pass(5 * MINUTE)
-    answer.resolve({ done: true })
-    expect((await call).body.result).toEqual({ done: true })
-    expect((await client.request('ping')).status).toBe(200)
-  })
-
-  test('is not refreshed by those whom the session does not belong to', async () => {
-    const { handler } = deaf({ idleTtl: MINUTE })
-    const client = await openSession(handler)
-    for (let i = 0; i < 3; i++) {
-      await pass(19 * SECOND)
-      const foreign = await client.request('ping', {}, { authInfo: { token: 't', clientId: 'mallory', scopes: [] } })
-      expect(foreign.status).toBe(404)
-    }
-    await pass(10 * SECOND)
-    expect((await client.request('ping')).status).toBe(404)
-  })
-})
-
-describe('absolute lifetime', () => {
-  test('ends a session in steady use', async () => {
-    const { handler, factory } = deaf({ maxAge: 10 * MINUTE, idleTtl: HOUR })
-    const client = await openSession(handler)
-    let age = 0
-    for (;;) {
-      await pass(2 * SECOND)
-      age += 2 * SECOND
-      const { status } = await client.request('ping')
-      if (status === 404) break
-      expect(age).toBeLessThanOrEqual(10 * MINUTE + 5 * SECOND)
-    }
-    expect(age).toBeGreaterThanOrEqual(10 * MINUTE)
-    expect(factory.last.closed).toBe(true)
-  })
-
-  test('is not lengthened by a restore, nor by what is journalled', async () => {
-    const inner = memory()
-    const options = { maxAge: 10 * MINUTE, idleTtl: HOUR }
-    const client = await openSession(serve(scripted(), { ...options, backend: inner }))
-    await pass(9 * MINUTE)
-    client.on(serve(scripted(), { ...options, backend: inner }))
-    expect((await client.request('resources/subscribe', { uri: 'test://a' })).status).toBe(200)
-    await pass(50 * SECOND)
-    expect((await client.request('ping')).status).toBe(200)
-    await pass(16 * SECOND)
-    expect((await client.request('ping')).status).toBe(404)
-  })
-
-  test('off: a session can live for weeks', async () => {
-    const { handler } = deaf()
-    const client = await openSession(handler)
-    for (let week = 0; week < 3; week++) {
-      await pass(6 * DAY)
-      expect((await client.request('ping')).status).toBe(200)
-    }
   })
 })
 
@@ -383,7 +160,7 @@ describe('the store is away', () => {
         expect(answer.body.error.code).toBe(-32603)
       }
     }
-    expect((await client.send('GET', undefined).then(read)).status).toBe(503)
+    expect((await client.send({ method: 'GET' })).status).toBe(503)
     expect((await client.notify('notifications/roots/list_changed')).status).toBe(503)
     recover()
     expect((await client.request('ping')).status).toBe(200)
@@ -391,7 +168,7 @@ describe('the store is away', () => {
     expect(factory.last.closed).toBe(false)
   })
 
-  test('when the refresh of the expiry is due: the same', async () => {
+  test('when the expiry has to be refreshed: 503, then fine, with the same live instance', async () => {
     const { backend, factory, handler } = deaf({ idleTtl: MINUTE })
     const client = await openSession(handler)
     await pass(20 * SECOND)
@@ -402,7 +179,7 @@ describe('the store is away', () => {
     expect(factory.servers).toHaveLength(1)
   })
 
-  test('a call that runs meanwhile is not disturbed', async () => {
+  test('while a call runs: the call is not disturbed', async () => {
     const answer = deferred<object>()
     const { backend, handler } = deaf({ responseMode: 'json' }, { 'tools/call': () => answer.promise })
     const client = await openSession(handler)
@@ -415,7 +192,7 @@ describe('the store is away', () => {
     expect((await call).body.result).toEqual({ done: true })
   })
 
-  test('a store that hangs: 503 after the time limit, and not one question for each request', async () => {
+  test('by never answering: 503 after backendTimeout, and not one question for each request', async () => {
     const { backend, handler } = deaf({ backendTimeout: 1000 })
     const client = await openSession(handler)
     await pass(6 * SECOND)

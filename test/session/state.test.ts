@@ -1,31 +1,16 @@
 /** `currentSession()`, and the JSON values that belong to a session. */
-import { afterEach, describe, expect, test, vi } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { memory } from '../../src/backend/memory.js'
-import type { ServerFactory } from '../../src/index.js'
-import {
-  createSessionHandler,
-  currentSession,
-  type Session,
-  type SessionHandler,
-  type SessionHandlerOptions,
-  type SessionState,
-  type SessionStore,
-} from '../../src/index.js'
-import { MAX_STATE_VALUE } from '../../src/session/state.js'
-import { gated, quiet } from './gated-store.js'
-import { scripted } from './scripted-server.js'
-import { authOf, openSession } from './wire-client.js'
+import { currentSession, type Session, type SessionState, type SessionStore } from '../../src/index.js'
+import { authOf } from '../harness/door.js'
+import { gated } from '../harness/gated-backend.js'
+import { scripted } from '../harness/scripted-server.js'
+import { serve } from '../harness/serve.js'
+import { quiet } from '../harness/time.js'
+import { openSession } from '../harness/wire-client.js'
 
-vi.setConfig({ testTimeout: 5000 })
-
-const handlers: SessionHandler[] = []
-afterEach(() => Promise.all(handlers.splice(0).map((handler) => handler.close())))
-
-function serve(factory: ServerFactory, options: SessionHandlerOptions = {}): SessionHandler {
-  const handler = createSessionHandler(factory, options)
-  handlers.push(handler)
-  return handler
-}
+/** Characters of JSON text that one value may have. */
+const MAX_STATE_VALUE = 1024 * 1024
 
 /** A session, and its state as each of several nodes sees it. */
 async function states(nodes: number, backend = gated()) {
@@ -93,7 +78,7 @@ describe('currentSession()', () => {
     })
   })
 
-  test('restored: true for an instance that was built by a restore', async () => {
+  test('says whether its instance was built by a restore', async () => {
     const backend = memory()
     const script = { 'tools/call': () => ({ restored: currentSession().restored }) }
     const client = await openSession(serve(scripted(script), { backend }))
@@ -114,7 +99,7 @@ describe('currentSession()', () => {
     expect((await client.on(there).request('tools/call')).body.result).toEqual({ subscriptions: ['test://a'] })
   })
 
-  test('also where a client’s answer arrives', async () => {
+  test('tells who is served where a client’s answer arrives, too', async () => {
     const seen: string[] = []
     const factory = scripted({
       'tools/call': (_, server) => {
@@ -141,7 +126,7 @@ describe('currentSession()', () => {
     await client.request('tools/call')
     await client.respond((await stream.next())?.message.id, { roots: [] })
     expect(seen).toEqual([client.sessionId])
-    await stream.cancel()
+    await stream.leave()
   })
 })
 

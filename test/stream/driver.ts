@@ -1,30 +1,24 @@
 /** A client of a simulated cluster, for tests that say step by step what happens. */
 import { expect } from 'vitest'
+import type { SseBlock } from '../harness/sse.js'
+import { CLIENT_INFO, LATEST } from '../harness/wire-client.js'
 import type { Connection, HttpCall, SimulatedNode, World } from '../model/world.js'
-
-export interface Heard {
-  id: string | undefined
-  /** Undefined: an event that carries only a cursor. */
-  // biome-ignore lint/suspicious/noExplicitAny: tests look into messages of any shape
-  message: any
-}
 
 /** One HTTP request and what came of it so far. */
 export class Visit {
   status: number | undefined
   headers: Headers | undefined
   body = ''
-  readonly blocks: string[] = []
-  readonly heard: Heard[] = []
+  readonly blocks: SseBlock[] = []
   lastEventId: string | undefined
   ended = false
   broken = false
   connection!: Connection
 
-  /** Messages, without what carries only a cursor. */
-  // biome-ignore lint/suspicious/noExplicitAny: as above
+  /** Without what carries no message. */
+  // biome-ignore lint/suspicious/noExplicitAny: tests look into messages of any shape
   get messages(): any[] {
-    return this.heard.filter(({ message }) => message !== undefined).map(({ message }) => message)
+    return this.blocks.filter(({ message }) => message !== undefined).map(({ message }) => message)
   }
 
   get over(): boolean {
@@ -47,7 +41,7 @@ export class Driver {
 
   constructor(
     readonly world: World,
-    { principal, version = '2025-11-25' }: DriverOptions = {},
+    { principal, version = LATEST }: DriverOptions = {},
   ) {
     this.#http = { principal, version }
   }
@@ -62,12 +56,9 @@ export class Driver {
         text: (text) => {
           visit.body += text
         },
-        block: (text) => {
-          visit.blocks.push(text)
-          const id = /^id: (.*)$/m.exec(text)?.[1]
-          const data = /^data: (.+)$/m.exec(text)?.[1]
-          if (id !== undefined) visit.lastEventId = id
-          if (id !== undefined || data !== undefined) visit.heard.push({ id, message: data && JSON.parse(data) })
+        block: (block) => {
+          visit.blocks.push(block)
+          visit.lastEventId = block.id ?? visit.lastEventId
         },
         end: () => {
           visit.ended = true
@@ -97,7 +88,7 @@ export class Driver {
     const params = {
       protocolVersion: this.#http.version,
       capabilities: {},
-      clientInfo: { name: 'driver', version: '1' },
+      clientInfo: CLIENT_INFO,
     }
     const init = this.request(node, 0, 'initialize', params)
     await this.until(() => init.ended)

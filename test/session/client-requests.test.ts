@@ -1,28 +1,17 @@
 /** What a server asks its client: ids that are unique in the session whoever asks, and answers that find their way back. */
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { beforeEach, describe, expect, test, vi } from 'vitest'
 import { memory } from '../../src/backend/memory.js'
-import type { ServerFactory } from '../../src/index.js'
-import { createSessionHandler, type SessionHandler, type SessionHandlerOptions } from '../../src/index.js'
-import { FAKED, quiet } from './gated-store.js'
-import { type ScriptedServer, scripted } from './scripted-server.js'
-import { EventStream, openSession, type WireClient } from './wire-client.js'
+import type { SessionHandlerOptions } from '../../src/index.js'
+import type { Reply } from '../harness/reply.js'
+import { type ScriptedServer, scripted } from '../harness/scripted-server.js'
+import { serve } from '../harness/serve.js'
+import { fakeTime, quiet } from '../harness/time.js'
+import { openSession, type WireClient } from '../harness/wire-client.js'
 
-vi.setConfig({ testTimeout: 5000 })
-
-const handlers: SessionHandler[] = []
+let pass: ReturnType<typeof fakeTime>
 beforeEach(() => {
-  vi.useFakeTimers({ toFake: FAKED })
+  pass = fakeTime()
 })
-afterEach(async () => {
-  await Promise.all(handlers.splice(0).map((handler) => handler.close()))
-  vi.useRealTimers()
-})
-
-function serve(factory: ServerFactory, options: SessionHandlerOptions = {}): SessionHandler {
-  const handler = createSessionHandler(factory, options)
-  handlers.push(handler)
-  return handler
-}
 
 /** A session whose server a test can speak for, with its standalone stream open. */
 async function session(options: SessionHandlerOptions = {}) {
@@ -33,7 +22,7 @@ async function session(options: SessionHandlerOptions = {}) {
   return { factory, handler, client, stream }
 }
 
-async function next(stream: EventStream) {
+async function next(stream: Reply) {
   const event = await stream.next()
   if (!event) throw new Error('the stream has ended')
   return event.message
@@ -59,13 +48,13 @@ describe('the ids of what a server asks', () => {
     expect(factory.last.answers).toEqual([result(0, 'r0'), result(1, 'r1'), result('one', 'r2'), result('1', 'r3')])
   })
 
-  test('errors go the same way', async () => {
+  test('are mapped back in the client’s errors, too', async () => {
     const { factory, client, stream } = await session()
     await factory.last.ask(0, 'sampling/createMessage', { messages: [] })
     const { id, params } = await next(stream)
     expect(params).toEqual({ messages: [] })
     const error = { code: -1, message: 'the user said no' }
-    expect((await client.post({ jsonrpc: '2.0', id, error })).status).toBe(202)
+    expect((await client.post({ id, error })).status).toBe(202)
     expect(factory.last.answers).toEqual([{ jsonrpc: '2.0', id: 0, error }])
   })
 
@@ -109,10 +98,10 @@ describe('the ids of what a server asks', () => {
     expect(await answer(client, wire.two ?? '', 'for two')).toBe(202)
     expect(one.last.answers).toEqual([result(0, 'for one')])
     expect(two.last.answers).toEqual([result(0, 'for two')])
-    await stream.cancel()
+    await stream.leave()
   })
 
-  test('two sessions on one node: the same', async () => {
+  test('are unique across sessions of one node: another session’s answer is refused', async () => {
     const factory = scripted()
     const handler = serve(factory)
     const alice = await openSession(handler)
@@ -132,7 +121,7 @@ describe('the ids of what a server asks', () => {
     expect(b.answers).toEqual([result(0, 'b')])
   })
 
-  test('another session’s, asked on another node: refused there too', async () => {
+  test('are unique across sessions and nodes: another session’s answer is refused on the node that asked and on others', async () => {
     const backend = memory()
     const factory = scripted()
     const here = serve(factory, { backend })
@@ -146,12 +135,12 @@ describe('the ids of what a server asks', () => {
     expect(await answer(bobHere, id, 'forged')).toBe(400)
     expect(factory.servers.flatMap(({ answers }) => answers)).toEqual([])
     expect(await answer(alice, id, 'mine')).toBe(202)
-    await stream.cancel()
+    await stream.leave()
   })
 })
 
 describe('an answer that nobody waits for is refused (400), and reaches nobody', () => {
-  test.each([0, 1, '0', 'x', 'node:0', ':', '', 'mcp-roam:0', '__proto__'])('%j', async (id) => {
+  test.each([0, 1, '0', 'x', 'node:0', ':', '', 'mcp-roam:0', '__proto__'])('one to %j', async (id) => {
     const { factory, client } = await session()
     await factory.last.ask(0, 'roots/list')
     const refused = await client.respond(id)
@@ -171,7 +160,7 @@ describe('an answer that nobody waits for is refused (400), and reaches nobody',
 
   test('an error without an id', async () => {
     const { factory, client } = await session()
-    expect((await client.post({ jsonrpc: '2.0', error: { code: 1, message: 'x' } })).status).toBe(400)
+    expect((await client.post({ error: { code: 1, message: 'x' } })).status).toBe(400)
     expect(factory.last.answers).toEqual([])
   })
 
@@ -210,7 +199,7 @@ describe('progress of what a server asks', () => {
     expect(factory.last.all('notifications/progress')).toHaveLength(1)
   })
 
-  test('of another session’s request does not arrive', async () => {
+  test('told by another session does not arrive', async () => {
     const factory = scripted()
     const handler = serve(factory)
     const alice = await openSession(handler)
@@ -221,10 +210,10 @@ describe('progress of what a server asks', () => {
     const { params } = await next(stream)
     await bob.notify('notifications/progress', { progressToken: params._meta.progressToken, progress: 1 })
     for (const server of factory.servers) expect(server.all('notifications/progress')).toEqual([])
-    await stream.cancel()
+    await stream.leave()
   })
 
-  test('arrives at the node that asked', async () => {
+  test('told on another node arrives at the node that asked', async () => {
     const backend = memory()
     const factory = scripted()
     const client = await openSession(serve(factory, { backend }))
@@ -235,7 +224,7 @@ describe('progress of what a server asks', () => {
     client.on(serve(scripted(), { backend }))
     expect((await client.notify('notifications/progress', { progressToken, progress: 1 })).status).toBe(202)
     expect(factory.last.all('notifications/progress')).toMatchObject([{ params: { progressToken: 3, progress: 1 } }])
-    await stream.cancel()
+    await stream.leave()
   })
 })
 
@@ -250,24 +239,36 @@ describe('cancelled', () => {
     await client.on(serve(two, { backend })).request('ping')
     await two.last.notify('notifications/cancelled', { requestId: 0 })
     await quiet()
-    await one.last.notify('notifications/message', { data: 'end' })
+    await one.last.say('end')
     for (;;) {
       const message = await next(stream)
       if (message.params?.data === 'end') break
       expect(message.params.requestId).not.toBe(id)
     }
     expect(await answer(client, id, 'still awaited')).toBe(202)
-    await stream.cancel()
+    await stream.leave()
   })
 
   test('of a client names its own request, whose id is never rewritten', async () => {
     const factory = scripted({ 'tools/call': () => new Promise(() => {}) })
     const client = await openSession(serve(factory, { responseMode: 'json' }))
-    const call = client.post({ jsonrpc: '2.0', id: 'mine', method: 'tools/call' })
+    const call = client.post({ id: 'mine', method: 'tools/call' })
     await quiet()
     expect((await client.notify('notifications/cancelled', { requestId: 'mine' })).status).toBe(202)
     expect(factory.last.all('notifications/cancelled')).toMatchObject([{ params: { requestId: 'mine' } }])
     expect((await call).body).toBeUndefined()
+  })
+
+  test('of a client arrives at the node that runs its request', async () => {
+    const backend = memory()
+    const factory = scripted({ 'tools/call': () => new Promise(() => {}) })
+    const client = await openSession(serve(factory, { backend, responseMode: 'json' }))
+    const call = client.post({ id: 'long', method: 'tools/call' })
+    await quiet()
+    client.on(serve(scripted(), { backend }))
+    expect((await client.notify('notifications/cancelled', { requestId: 'long' })).status).toBe(202)
+    expect(factory.last.all('notifications/cancelled')).toMatchObject([{ params: { requestId: 'long' } }])
+    await call
   })
 })
 
@@ -280,13 +281,12 @@ test('what a server asks because of a call goes out on that call’s stream, and
     },
   })
   const client = await openSession(serve(factory))
-  const response = await client.send('POST', { jsonrpc: '2.0', id: 1, method: 'tools/call' })
-  expect(response.headers.get('content-type')).toBe('text/event-stream')
-  const stream = new EventStream(response)
+  const stream = await client.open({ id: 1, method: 'tools/call' })
+  expect(stream.isStream).toBe(true)
   const asked = await next(stream)
   expect(asked.method).toBe('elicitation/create')
   expect((await client.respond(asked.id, { content: 'Ada' })).status).toBe(202)
-  await vi.advanceTimersByTimeAsync(100)
+  await pass(100)
   expect(await next(stream)).toMatchObject({ id: 1, result: { content: 'Ada' } })
   expect(await stream.next()).toBeUndefined()
 })

@@ -1,99 +1,25 @@
-/** What can happen to a cluster and its clients, as fast-check commands; and what must be true after each. */
+/** What can happen to a cluster and its clients, as fast-check commands. */
 import fc from 'fast-check'
-import { type Call, Client, IDLE_TTL, Trouble } from './client.js'
+import type { Call } from './call.js'
+import type { Client } from './client.js'
+import { IDLE_TTL } from './lifetime.js'
+import type { Model } from './model.js'
 import type { StoreTrouble } from './network.js'
 import { TOOLS, type Tool } from './server.js'
-import { type Connection, type SimulatedNode, World } from './world.js'
-
-export interface Setup {
-  seed: number
-  /** 0: an instance is dropped as soon as nothing runs on it. */
-  liveIdle: number
-  maxLiveSessions: number
-  upgradeAfter: number
-  responseMode: 'auto' | 'sse'
-  versions: [string, string]
-}
-
-export const setups: fc.Arbitrary<Setup> = fc.record({
-  seed: fc.noShrink(fc.nat()),
-  liveIdle: fc.constantFrom(20_000, 0, 3000),
-  maxLiveSessions: fc.constantFrom(10, 1),
-  upgradeAfter: fc.constantFrom(100, 0, 10),
-  responseMode: fc.constantFrom('auto', 'sse'),
-  versions: fc.constantFrom<[string, string]>(
-    ['2025-11-25', '2025-11-25'],
-    ['2025-11-25', '2025-06-18'],
-    ['2025-06-18', '2025-11-25'],
-  ),
-})
-
-/** What may be known of the cluster: its clients, and what is wrong. */
-export class Model {
-  readonly clients: Client[]
-  readonly violations: string[] = []
-  readonly trouble: Trouble
-  /** Everything that was done, for those who compare two runs. */
-  readonly trace: string[] = []
-
-  constructor(
-    setup: Setup,
-    private readonly world: World,
-  ) {
-    this.trouble = new Trouble(world)
-    const violate = (what: string) => void this.violations.push(`+${world.clock.now - this.#start} ms: ${what}`)
-    this.clients = setup.versions.map(
-      (version, index) =>
-        new Client('ab'[index] as string, version, world, this.trouble, (what) =>
-          violate(`client ${'ab'[index]}: ${what}`),
-        ),
-    )
-    this.#start = world.clock.now
-  }
-
-  readonly #start: number
-
-  look(): void {
-    this.trouble.look()
-    for (const client of this.clients) client.look()
-  }
-
-  check(): void {
-    if (this.violations.length > 0) throw new Error(this.violations.join('\n'))
-  }
-
-  /** Lets time pass while clients look on. */
-  async pass(ms: number): Promise<void> {
-    for (let left = ms; left > 0; left -= 2000) {
-      this.look()
-      await this.world.clock.pass(Math.min(left, 2000))
-    }
-    this.look()
-    this.trace.push(
-      this.clients
-        .map((one) => [one.calls.map((call) => `${call.progress}${call.over}`), one.told.length, one.deletedAt].join())
-        .join(';'),
-    )
-    this.check()
-  }
-}
-
-type Real = World
+import type { Connection, SimulatedNode, World } from './world.js'
 
 /** One step, and the time that passes after it. */
-class Step implements fc.AsyncCommand<Model, Real> {
+class Step implements fc.AsyncCommand<Model, World> {
   constructor(
     private readonly name: string,
     private readonly wait: number,
     private readonly details: unknown[],
     private readonly can: (model: Model, world: World) => boolean,
     private readonly act: (model: Model, world: World) => void | Promise<void>,
-    /** check() is asked before there is a world. */
-    private readonly worldOf: (model: Model) => World,
   ) {}
 
   check(model: Model): boolean {
-    return this.can(model, this.worldOf(model))
+    return this.can(model, model.world)
   }
 
   async run(model: Model, world: World): Promise<void> {
@@ -108,27 +34,6 @@ class Step implements fc.AsyncCommand<Model, Real> {
   }
 }
 
-const worlds = new WeakMap<Model, World>()
-
-export function begin(setup: Setup): { model: Model; real: World } {
-  const { liveIdle, maxLiveSessions, upgradeAfter, responseMode, seed } = setup
-  const world = new World({
-    seed,
-    handler: {
-      liveIdle,
-      maxLiveSessions,
-      upgradeAfter,
-      responseMode,
-      idleTtl: IDLE_TTL,
-      backendTimeout: 1000,
-      retryInterval: 0,
-    },
-  })
-  const model = new Model(setup, world)
-  worlds.set(model, world)
-  return { model, real: world }
-}
-
 /** Mostly a moment, in which what was begun is still under way; sometimes long enough for it to end. */
 const waits = fc.oneof(
   { weight: 4, arbitrary: fc.integer({ min: 0, max: 40 }) },
@@ -138,7 +43,7 @@ const waits = fc.oneof(
 
 const nats = fc.nat({ max: 11 })
 
-function pick<T>(all: readonly T[], index: number): T {
+export function pick<T>(all: readonly T[], index: number): T {
   return all[index % all.length] as T
 }
 
@@ -155,7 +60,7 @@ function step(
   name: string,
   can: (client: Client, node: SimulatedNode) => boolean,
   act: (client: Client, node: SimulatedNode, which: number, model: Model) => void,
-): fc.Arbitrary<fc.AsyncCommand<Model, Real>> {
+): fc.Arbitrary<fc.AsyncCommand<Model, World>> {
   return fc.tuple(dice, waits).map(([{ client, node, which }, wait]) => {
     const find = (model: Model, world: World): [Client, SimulatedNode] => [
       model.clients[client] as Client,
@@ -167,7 +72,6 @@ function step(
       ['ab'[client], 'ABC'[node], which],
       (model, world) => can(...find(model, world)),
       (model, world) => act(...find(model, world), which, model),
-      (model) => worlds.get(model) as World,
     )
   })
 }
@@ -177,7 +81,7 @@ function event(
   name: string,
   can: (node: SimulatedNode) => boolean,
   act: (world: World, node: SimulatedNode, which: number, model: Model) => void | Promise<void>,
-): fc.Arbitrary<fc.AsyncCommand<Model, Real>> {
+): fc.Arbitrary<fc.AsyncCommand<Model, World>> {
   return fc.tuple(fc.nat({ max: 2 }), nats, waits).map(
     ([node, which, wait]) =>
       new Step(
@@ -186,7 +90,6 @@ function event(
         ['ABC'[node], which],
         (_, world) => can(world.nodes[node] as SimulatedNode),
         (model, world) => act(world, world.nodes[node] as SimulatedNode, which, model),
-        (model) => worlds.get(model) as World,
       ),
   )
 }
@@ -198,7 +101,7 @@ const hasSession = (client: Client) => client.session !== undefined
 const running = (client: Client): Call[] => client.pending
 const resumable = (client: Client): Call[] => client.pending.filter((call) => call.lastEventId !== undefined)
 /** Questions of calls that still run. One whose asker seemed to be dead may be answered again when it is not. */
-const open = (client: Client) =>
+export const openQuestions = (client: Client) =>
   client.questions.filter(({ answered, call }) => !answered && client.pending.some(({ id }) => id === call))
 
 const strandable = (client: Client) =>
@@ -241,8 +144,8 @@ const steps = {
   state: call(['state']),
   answer: step(
     'answer',
-    (client) => open(client).length > 0,
-    (client, node, which) => client.answer(node, pick(open(client), which)),
+    (client) => openQuestions(client).length > 0,
+    (client, node, which) => client.answer(node, pick(openQuestions(client), which)),
   ),
   cancel: step(
     'cancel',
@@ -281,7 +184,7 @@ const steps = {
     'strand',
     (client) => strandable(client).length > 0,
     (client, node, which, model) => {
-      const world = worlds.get(model) as World
+      const { world } = model
       const one = pick(strandable(client), which)
       const home = (one.connection as Connection).node
       if (which % 3 === 0) world.kill(home)
@@ -400,67 +303,3 @@ export const commands = fc.commands(
   ),
   { maxCommands: 70, size: 'max', ...(process.env.REPLAY && { replayPath: process.env.REPLAY }) },
 )
-
-/** Everything is well again, and clients follow what they began: each request ends, and nothing is left over. */
-export async function conclude(model: Model, world: World): Promise<void> {
-  const { network, clock, deeds } = world
-  Object.assign(network, { store: 'none', loss: 0, duplication: 0 })
-  network.cutOff.clear()
-  for (const node of world.nodes) world.resume(node)
-  await model.pass(500)
-  for (const node of world.nodes) if (node.state === 'down') world.restart(node)
-  const up = () => world.nodes.filter(({ state }) => state === 'up')
-  let turn = 0
-  for (let round = 0; round < 80 && model.clients.some((client) => client.pending.length > 0); round++) {
-    for (const client of model.clients) {
-      for (const one of client.pending) if (!one.connection) client.resume(pick(up(), turn++), one)
-      for (const question of open(client)) client.answer(pick(up(), turn++), question)
-    }
-    await model.pass(500)
-  }
-  for (const client of model.clients) {
-    const { session } = client
-    for (const one of client.pending)
-      model.violations.push(`client ${client.name}: call ${one.id} (${one.tool}) never ended`)
-    const written = new Map<unknown, number>()
-    for (const { session: of, call: id, tool } of deeds.started) {
-      if (of === session && !TOOLS[tool].safe) written.set(id, (written.get(id) ?? 0) + 1)
-    }
-    for (const [id, times] of written) {
-      if (times > 1) model.violations.push(`client ${client.name}: call ${String(id)} was carried out ${times} times`)
-    }
-    if (session === undefined || client.deletedAt === undefined) continue
-    if (await network.truth.sessions.load(session)) model.violations.push(`client ${client.name}: deleted, and back`)
-  }
-  model.check()
-  for (const client of model.clients) client.standalone?.drop()
-  await clock.pass(30_000)
-  for (const client of model.clients) {
-    const { session, deletedAt } = client
-    if (deletedAt === undefined) continue
-    const left = deeds.instances.filter(
-      ({ context, closed, owner }) => context.session.id === session && !closed && !owner.dead,
-    )
-    if (left.length > 0) model.violations.push(`client ${client.name}: deleted, and ${left.length} instances live on`)
-    const running = deeds.running(session as string)
-    if (running.length > 0)
-      model.violations.push(`client ${client.name}: deleted, and ${running.map(({ tool }) => tool)} run`)
-  }
-  for (const { state, name, handler, owner } of world.nodes) {
-    if (state !== 'up') continue
-    let status: Awaited<ReturnType<typeof handler.status>> | undefined
-    clock.as(
-      owner,
-      () =>
-        void handler.status().then((answer) => {
-          status = answer
-        }),
-    )
-    await clock.pass(100)
-    const busy = deeds.started.filter((one) => one.owner === owner && !one.ended).length
-    if (status?.openStreams !== 0) model.violations.push(`${name}: ${status?.openStreams} streams open, nobody there`)
-    if (busy === 0 && status?.liveSessions !== 0)
-      model.violations.push(`${name}: ${status?.liveSessions} sessions live, nothing runs`)
-  }
-  model.check()
-}

@@ -24,7 +24,7 @@ export interface Exchange {
 export type Route = (exchange: Exchange) => number | undefined
 
 /** A `fetch` that keeps a log. */
-export class Wire {
+export class RecordedFetch {
   /** May be changed at any time. */
   route: Route | undefined
 
