@@ -32,7 +32,8 @@ export function assemble(factory: ServerFactory, options: ResolvedOptions, lease
   const sessions = new Sessions(factory, backend, cluster, streams, options)
   const close = async () => {
     await sessions.close()
-    streams.close()
+    // Nobody who closes needs to wait until the last client has taken what it was told.
+    void streams.close()
     await release()
   }
   return { backend, cluster, streams, sessions, close }

@@ -180,7 +180,7 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
       resourceUpdated: (uri) => sessions.broadcast('notifications/resources/updated', { uri }),
       async session(id, { method, params }) {
         if (!(await backend.sessions.load(id))) return false
-        await streams.writers.send(id, JSON.stringify({ jsonrpc: '2.0', method, ...(params && { params }) }))
+        await streams.writers.sendDurably(id, JSON.stringify({ jsonrpc: '2.0', method, ...(params && { params }) }))
         return true
       },
     },
@@ -214,12 +214,11 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
       leaving = true
       if (notice > 0) await delay(notice)
       endpoint.draining = true
-      await sessions.quiet(timeout)
-      await sessions.handOver()
-      await streams.writers.flushed()
+      await sessions.drain(timeout)
+      await streams.recorded()
       // Before the streams end: a client comes back at once, and the node it finds must know that this one is gone.
       await cluster.close()
-      streams.close()
+      await streams.close()
     },
 
     async close() {

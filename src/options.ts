@@ -26,7 +26,7 @@ export interface WireOptions extends GuardOptions {
   keepAlive?: number
   /**
    * How long clients are told to wait before they reconnect, in ms: the SSE field `retry` (2025-11-25, basic/transports,
-   * "Sending Messages to the Server"). Default 1,000.
+   * "Sending Messages to the Server"). Each is told up to half as much again, so that not all come back at once. Default 1,000.
    */
   retryInterval?: number
   /**

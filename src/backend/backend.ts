@@ -124,6 +124,8 @@ export type SetStateOutcome = 'ok' | 'conflict' | 'gone'
  * stream are removed first.
  */
 export interface EventLog {
+  /** How long a stream is kept after its last append, in ms. Default: an hour. */
+  readonly ttl?: number
   /**
    * Begins a stream that has no events. True also if it is there already (then nothing is changed).
    * False: the session was deleted less than {@link TOMBSTONE_TTL} ago.
@@ -143,6 +145,8 @@ export interface EventLog {
   read(session: string, stream: string, after: number, limit: number): Promise<StreamSlice | undefined>
   /** Records who follows the stream now; resolves with how the stream stood before. Undefined: no such stream. */
   attach(session: string, stream: string, reader: string): Promise<StreamInfo | undefined>
+  /** Records up to which position `reader` has sent the stream to its client; nothing if another one follows it by now. */
+  sent(session: string, stream: string, reader: string, position: number): Promise<void>
   /**
    * Makes `writer` the writer of an unfinished stream whose writer is `from`. Of several that try at once, each under a name of
    * its own, one gets true.
@@ -175,6 +179,11 @@ export interface EventBatch {
   events: readonly string[]
   /** Whether the stream ends with this batch. Default false. */
   end?: boolean
+  /**
+   * The position of an event that the log has acknowledged before. A stream that stands behind it has gone backwards (a
+   * failover with lag, a restore): what it still has is dropped, and the batch follows that position.
+   */
+  after?: number
 }
 
 /** How a stream stands. */
@@ -185,6 +194,8 @@ export interface StreamInfo {
   writer: string | undefined
   /** Who attached last; undefined: nobody yet. */
   reader: string | undefined
+  /** The position up to which the last one that said so has sent the stream to its client. */
+  sent: number | undefined
   /** Position of the oldest kept event; `last + 1` when none is kept. */
   first: number
   /** Position of the newest event; `base` when there was none. */
@@ -227,6 +238,8 @@ export interface MessageBus {
   leave(node: string): Promise<void>
   /** The nodes alive. */
   nodes(): Promise<string[]>
+  /** Whether it is certain that a node has ended, whatever became of its heartbeat. Leave it out where that cannot be known. */
+  isGone?(node: string): Promise<boolean>
 }
 
 /**

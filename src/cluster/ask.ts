@@ -26,7 +26,7 @@ export interface AskOptions {
 const ASK_TIMEOUT = 2000
 /** How often a question is repeated, and the node that was asked is looked up among the living, in ms. */
 const ASK_INTERVAL = 500
-/** How long a node that did not answer the last time may take, in ms. */
+/** How long a node that did not answer the last time may hold up a question to all nodes, in ms. */
 const SUSPECT_TIMEOUT = 100
 /** How long an answer is kept for a question that comes again because the answer was lost, in ms. */
 const ANSWER_MEMORY = HEARTBEAT_TTL + 2 * ASK_TIMEOUT
@@ -41,7 +41,7 @@ export class Questions {
   readonly #listeners = new Map<string, Set<QuestionListener>>()
   readonly #waiting = new Map<string, Settle>()
   readonly #answers = new Map<string, Promise<Reply>>()
-  /** Nodes that did not answer when they were last asked; nobody waits long for them until they are heard of. */
+  /** Nodes that did not answer when they were last asked; they hold nobody up for long until they are heard of. */
   readonly #suspects = new Set<string>()
   #count = 0
 
@@ -80,19 +80,24 @@ export class Questions {
       this.#suspects.delete(node)
       return reply
     }
-    if ((await this.node.others()).includes(node)) {
-      this.#suspects.add(node)
-      return { outcome: 'unreached' }
+    if (await this.node.isDead(node)) {
+      this.#suspects.delete(node)
+      return { outcome: 'gone' }
     }
-    this.#suspects.delete(node)
-    return { outcome: 'gone' }
+    this.#suspects.add(node)
+    return { outcome: 'unreached' }
   }
 
   /** Asks all nodes at once, and the other listeners of this one. */
   async askAll(subject: string, session: string, question: unknown, options: AskOptions = {}): Promise<Reply[]> {
     const here = this.ask(this.node.id, subject, session, question, options)
     const others = await this.node.others()
-    return Promise.all([here, ...others.map((node) => this.ask(node, subject, session, question, options))])
+    const timeoutFor = (node: string) => (this.#suspects.has(node) ? SUSPECT_TIMEOUT : options.timeout)
+    const there = others.map((node) => {
+      const timeout = timeoutFor(node)
+      return this.ask(node, subject, session, question, { ...options, ...(timeout !== undefined && { timeout }) })
+    })
+    return Promise.all([here, ...there])
   }
 
   /** Undefined: no answer in time, or the node is no longer among the living. */
@@ -110,11 +115,10 @@ export class Questions {
         this.#waiting.set(envelope.id, resolve)
         send().catch(reject)
         repeat = setInterval(async () => {
-          const others = await this.node.others().catch(() => [node])
-          if (others.includes(node)) send().catch(() => {})
-          else resolve(undefined)
+          if (await this.node.isDead(node).catch(() => false)) resolve(undefined)
+          else send().catch(() => {})
         }, ASK_INTERVAL)
-        const limit = patient ? HEARTBEAT_TTL + ASK_TIMEOUT : this.#suspects.has(node) ? SUSPECT_TIMEOUT : timeout
+        const limit = patient ? HEARTBEAT_TTL + ASK_TIMEOUT : timeout
         timer = setTimeout(() => resolve(undefined), limit)
       })
     } finally {

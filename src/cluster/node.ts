@@ -8,6 +8,11 @@ const HEARTBEAT_INTERVAL = 1000
 /** A node that was silent for this long is taken for dead, by the others and by itself, in ms. */
 export const HEARTBEAT_TTL = 5000
 
+/** A store that takes longer than this for an answer may have kept heartbeats waiting until they had run out, in ms. */
+const MAX_STALL = 2000
+
+export type Standing = 'alive' | 'absent' | 'dead'
+
 export class ClusterNode {
   /** New at every start. */
   readonly id = randomBytes(6).toString('base64url')
@@ -18,6 +23,10 @@ export class ClusterNode {
   distrustedAt = Number.NEGATIVE_INFINITY
   /** Called with each text that a node sends to this one. To be set before `ready()` is first called. */
   onmessage: (text: string) => void = () => {}
+  /** Nodes that were seen alive and are not known to be dead. */
+  readonly #known = new Set<string>()
+  /** By the monotonic clock, since when the store has answered every look at the heartbeats; undefined: the last one failed. */
+  #clearSince: number | undefined
   readonly #distrustListeners = new Set<() => void>()
   readonly #heart = new Interval(HEARTBEAT_INTERVAL, () => this.#beat().catch(() => {}))
   #names = 0
@@ -47,9 +56,26 @@ export class ClusterNode {
     return `${this.id}:${this.#names++}`
   }
 
-  /** The other nodes alive. */
+  /**
+   * The other nodes, but for those known to be dead. After an outage of the store all heartbeats have run out together, so
+   * nobody is taken for dead before it has answered for a whole heartbeat TTL.
+   */
   async others(): Promise<string[]> {
-    return this.shared ? (await this.bus.nodes()).filter((node) => node !== this.id) : []
+    if (!this.shared) return []
+    await this.#look()
+    return [...this.#known].filter((node) => node !== this.id)
+  }
+
+  /** How nodes stand. `absent`: without a heartbeat, but it is not yet certain that they will not do anything any more. */
+  async standing(nodes: Iterable<string>): Promise<Map<string, Standing>> {
+    const asked = [...new Set(nodes)]
+    const alive = this.shared && asked.some((node) => node !== this.id) ? await this.#look() : new Set<string>()
+    const standing = await Promise.all(asked.map(async (node) => [node, await this.#standingOf(node, alive)] as const))
+    return new Map(standing)
+  }
+
+  async isDead(node: string): Promise<boolean> {
+    return (await this.standing([node])).get(node) === 'dead'
   }
 
   /** Sends a text to a node; whether it arrives is not known. */
@@ -82,12 +108,47 @@ export class ClusterNode {
 
   async #beat(): Promise<void> {
     const before = monotonic()
-    await this.bus.beat(this.id, HEARTBEAT_TTL)
+    await this.#watched(this.bus.beat(this.id, HEARTBEAT_TTL))
     const silence = monotonic() - (this.#beatAt ?? before)
     this.#beatAt = before
     if (silence <= HEARTBEAT_TTL) return
     this.distrustedAt = monotonic()
     for (const listener of [...this.#distrustListeners]) listener()
+  }
+
+  get #isClear(): boolean {
+    return this.#clearSince !== undefined && monotonic() - this.#clearSince >= HEARTBEAT_TTL
+  }
+
+  async #standingOf(node: string, alive: ReadonlySet<string>): Promise<Standing> {
+    if (node === this.id || alive.has(node)) return 'alive'
+    if (node === '' || !this.shared || this.#isClear) return 'dead'
+    return (await this.bus.isGone?.(node)) ? 'dead' : 'absent'
+  }
+
+  /** The nodes that have a heartbeat now. */
+  async #look(): Promise<ReadonlySet<string>> {
+    const alive = new Set(await this.#watched(this.bus.nodes()))
+    // A store that has lost this node's heartbeat, which cannot have run out, has lost the others' as well.
+    const beatFor = this.#beatAt === undefined ? Number.POSITIVE_INFINITY : monotonic() - this.#beatAt
+    if (beatFor < HEARTBEAT_TTL / 2 && !alive.has(this.id)) this.#clearSince = monotonic()
+    if (this.#isClear) this.#known.clear()
+    for (const node of alive) this.#known.add(node)
+    return alive
+  }
+
+  /** Takes note of whether the store answers, and soon: while it does not, heartbeats run out. */
+  async #watched<T>(answer: Promise<T>): Promise<T> {
+    const before = monotonic()
+    try {
+      const result = await answer
+      if (monotonic() - before > MAX_STALL) this.#clearSince = monotonic()
+      this.#clearSince ??= monotonic()
+      return result
+    } catch (error) {
+      this.#clearSince = undefined
+      throw error
+    }
   }
 }
 

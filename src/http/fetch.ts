@@ -122,7 +122,7 @@ class FetchSink implements Sink {
 
   destroy(): void {
     if (this.#closed) return
-    this.#controller.error(new Error('the reader was too slow'))
+    this.#controller.error(new Error('the stream was broken off'))
     this.#close()
   }
 

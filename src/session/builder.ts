@@ -53,8 +53,9 @@ export class SessionBuilder {
     const live = new LiveSession(host, id, view)
     let stored = false
     try {
-      await live.instance.connect(await this.factory({ session: view, restored: false, ...context }))
-      const response = await live.instance.call(message.method, message.params, new RequestExtra(request))
+      const server = await this.factory({ session: view, restored: false, ...context })
+      const call = () => live.instance.call(message.method, message.params, new RequestExtra(request))
+      const response = await live.instance.connect(server, call)
       if ('error' in response) {
         void live.dispose()
         return { response }
@@ -107,8 +108,9 @@ export class SessionBuilder {
       live.checkedAt = monotonic()
       live.recorded(record)
       throwIfStopped(live, build)
-      await live.instance.connect(await this.factory({ session: view, restored: true, ...context }))
-      await live.instance.replay(record.journal, live.protocolVersion, new RequestExtra(request))
+      const server = await this.factory({ session: view, restored: true, ...context })
+      const replay = () => live.instance.replay(record.journal, live.protocolVersion, new RequestExtra(request))
+      await live.instance.connect(server, replay)
       await hooks.onSessionRestored?.(view, context)
       this.#publish(live, principal, build)
       return live

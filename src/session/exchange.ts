@@ -6,6 +6,7 @@
 import { newStreamId, STANDALONE } from '../stream/event-id.js'
 import type { StreamSession } from '../stream/stream-session.js'
 import type { Streams } from '../stream/streams.js'
+import { messagesLost } from '../stream/unfinished.js'
 import type { StreamWriter } from '../stream/writer.js'
 import type { JSONRPCMessage, JSONRPCRequest, JSONRPCResponse, RequestId } from '../wire/jsonrpc.js'
 import type { HttpReply } from '../wire/message.js'
@@ -47,6 +48,8 @@ export class Exchange implements Deadline {
   readonly #answers: string[] = []
   #stream: { id: string; writer: StreamWriter } | undefined
   #done = false
+  /** It is being left to another node: what is said meanwhile will be said again there. */
+  #leaving = false
 
   constructor(requests: readonly JSONRPCRequest[], host: ExchangeHost, options: ExchangeOptions) {
     this.#host = host
@@ -96,19 +99,32 @@ export class Exchange implements Deadline {
   /** Something the server sends on behalf of a request that is not its answer. False: this exchange takes no such thing. */
   send(message: JSONRPCMessage, text: string): boolean {
     if (this.#done || (this.#host.responseMode === 'json' && !this.#stream)) return false
-    if (!this.#isOld(message)) this.#open().push(text)
+    if (this.#leaving || this.#isOld(message)) return true
+    const writer = this.#open()
+    if (writer.overfull) this.#fail(messagesLost)
+    else writer.push(text)
     return true
+  }
+
+  /** Resolves when the server may send more; undefined: at once. */
+  room(): Promise<void> | undefined {
+    return this.#stream?.writer.room()
   }
 
   /** Leaves the requests to whoever resumes the stream, as if this node had died. False: the client has no way to. */
   async handOver(): Promise<boolean> {
     const { streams, streamSession } = this.#host
-    if (this.#done || !streamSession.priming || (this.#host.responseMode === 'json' && !this.#stream)) return false
+    if (this.#done || !this.resumable || (this.#host.responseMode === 'json' && !this.#stream)) return false
     const writer = this.#open()
-    if (!(await writer.open())) return false
-    await writer.flushed()
+    const stream = this.#stream?.id ?? ''
+    this.#leaving = true
+    try {
+      if (!(await streams.writers.leave(streamSession.id, stream, writer))) return false
+    } finally {
+      this.#leaving = false
+    }
     this.#done = true
-    if (this.#stream) streams.connections.disconnect(streamSession.id, this.#stream.id)
+    streams.connections.disconnect(streamSession.id, stream)
     return true
   }
 
@@ -160,6 +176,12 @@ export class Exchange implements Deadline {
     this.#unanswered.clear()
     this.#done = true
     refuse(reply, refusal, id, streamSession.id)
+  }
+
+  /** Answers what has no answer yet with an error. */
+  #fail(answer: (id: RequestId) => JSONRPCResponse): void {
+    this.#host.onlost(this)
+    for (const { id } of this.unanswered) this.respond(id, answer(id))
   }
 
   flushed(): Promise<void> {

@@ -53,9 +53,10 @@ export class Freshness {
     return resident.checking
   }
 
-  /** Compares a live session with the store, and refreshes its expiry when that is due. */
+  /** Compares a live session with the store, and refreshes its expiry if that is due and it is in use. */
   async compare(live: LiveSession): Promise<void> {
-    if (this.#isTouchDue(live.touchedAt)) await this.touch(live)
+    const used = live.usedAt > live.touchedAt || live.awaited
+    if (used && this.#isTouchDue(live.touchedAt)) await this.touch(live)
     const record = await this.store.load(live.id)
     if (live.closed) return
     if (record) await live.adopt(record)

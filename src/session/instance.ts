@@ -20,8 +20,8 @@ import type { Session } from './session.js'
 export interface InstanceListener {
   /** The response to a client's request. */
   respond(id: RequestId, response: JSONRPCResponse): Promise<void>
-  /** Anything else; `related` is the request that it is sent on behalf of. */
-  send(message: JSONRPCRequest | JSONRPCNotification, related: RequestId | undefined): void
+  /** Anything else; `related` is the request that it is sent on behalf of. Resolves when the server may send more. */
+  send(message: JSONRPCRequest | JSONRPCNotification, related: RequestId | undefined): Promise<void> | undefined
   /** The instance is out of use; the server's own `close` may still be at work. */
   closed(): void
   closeSSEStream(id: RequestId): void
@@ -37,6 +37,7 @@ export class Instance implements Transport {
 
   readonly #own = new OwnRequests()
   #server: ServerInstance | undefined
+  #onstart = () => {}
   #replaying = false
   #closed = false
 
@@ -56,14 +57,26 @@ export class Instance implements Transport {
     return this.#own.size > 0
   }
 
-  async connect(server: ServerInstance): Promise<void> {
+  /**
+   * Connects the server, and does `first` as soon as it can take messages: a server's `connect` may wait until it knows its
+   * client, which it learns from what `first` tells it.
+   */
+  async connect<T>(server: ServerInstance, first: () => Promise<T>): Promise<T> {
     this.#server = server
-    await server.connect(this)
+    const started = new Promise<void>((resolve) => {
+      this.#onstart = resolve
+    })
+    const connected = server.connect(this)
+    await Promise.race([started, connected])
+    const [result] = await Promise.all([first(), connected])
     if (this.#closed) throw new Error('the server closed while it was connected')
+    return result
   }
 
   /** Part of the SDKs' `Transport`: the server calls it from `connect`. */
-  async start(): Promise<void> {}
+  async start(): Promise<void> {
+    this.#onstart()
+  }
 
   /** Hands the server a message of the client. */
   dispatch(message: JSONRPCMessage, extra?: MessageExtra): void {
@@ -114,7 +127,10 @@ export class Instance implements Transport {
     }
   }
 
-  /** Part of the SDKs' `Transport`: what the server has to say. */
+  /**
+   * Part of the SDKs' `Transport`: what the server has to say. A server that waits for it is slowed down to what its client
+   * and the event log can take.
+   */
   async send(message: JSONRPCMessage, options?: { relatedRequestId?: RequestId | undefined }): Promise<void> {
     if (this.#closed) throw new Error('the session’s transport is closed')
     if (isResponse(message)) {
@@ -124,7 +140,7 @@ export class Instance implements Transport {
       return
     }
     if (this.#replaying && isNotification(message)) return
-    this.listener.send(message, options?.relatedRequestId)
+    await this.listener.send(message, options?.relatedRequestId)
   }
 
   /** Ends the stream that answers a request; the client comes back for the rest. As the SDKs' transports have it. */
@@ -142,7 +158,11 @@ export class Instance implements Transport {
     this.#closed = true
     this.listener.closed()
     this.#own.fail(new Error('the server closed before it answered'))
-    this.onclose?.()
+    try {
+      this.onclose?.()
+    } catch (error) {
+      this.listener.onerror(asError(error))
+    }
   }
 
   /** Closes the server, too. Resolves when it has closed; never rejects. */

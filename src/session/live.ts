@@ -39,8 +39,11 @@ export interface LiveSessionHost {
   onerror(error: Error): void
 }
 
+/** How long a session stays live for an answer that client or server owes, while neither says anything, in ms. */
+const ABANDONED_AFTER = 60 * 60_000
+
 export class LiveSession {
-  /** When something last happened here, by the monotonic clock. */
+  /** When client or server last said something here, or a connection was open, by the monotonic clock. */
   usedAt = monotonic()
   /** When the record was last seen in the store. */
   checkedAt = monotonic()
@@ -67,7 +70,10 @@ export class LiveSession {
     this.streamSession = new StreamSession(id, false)
     this.instance = new Instance(view, {
       respond: (id, response) => this.running.respond(id, response),
-      send: (message, related) => this.#outgoing.send(message, related),
+      send: (message, related) => {
+        this.usedAt = monotonic()
+        return this.#outgoing.send(message, related)
+      },
       closed: () => this.#closed(),
       closeSSEStream: (id) => this.running.get(id)?.disconnect(),
       closeStandaloneSSEStream: () => streams.connections.disconnect(this.id, STANDALONE),
@@ -97,6 +103,13 @@ export class LiveSession {
   /** Whether something here would be lost, or noticed, if the instance went away. */
   get busy(): boolean {
     return this.running.size > 0 || this.#outgoing.waiting || this.instance.busy
+  }
+
+  /** Whether something is awaited here that may still come: not if nobody has said anything for long. */
+  get awaited(): boolean {
+    if (!this.busy) return false
+    // In mode `json` a client that waits has nothing open but its POST.
+    return this.host.responseMode === 'json' || monotonic() - this.usedAt <= ABANDONED_AFTER
   }
 
   /** As stored; undefined until `initialize` was answered. */

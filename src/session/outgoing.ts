@@ -30,15 +30,17 @@ export class Outgoing {
     return this.#requests.size > 0
   }
 
-  send(message: JSONRPCRequest | JSONRPCNotification, related: RequestId | undefined): void {
-    if (related !== undefined && this.running.drops(message, related)) return
+  /** Resolves when the server may send more; undefined: at once. */
+  send(message: JSONRPCRequest | JSONRPCNotification, related: RequestId | undefined): Promise<void> | undefined {
+    if (related !== undefined && this.running.drops(message, related)) return undefined
     const outgoing = this.#requests.rewritten(message)
     const text = JSON.stringify(outgoing)
     if (isRequest(message) && isRequest(outgoing)) this.#requests.await(message, outgoing)
     const exchange = related === undefined ? undefined : this.running.get(related)
-    if (exchange?.send(outgoing, text)) return
-    if (this.#held) this.#held.push(text)
-    else void this.writers.send(this.session, text)
+    if (exchange?.send(outgoing, text)) return exchange.room()
+    if (!this.#held) return this.writers.send(this.session, text)
+    this.#held.push(text)
+    return undefined
   }
 
   /** The session can be used from now on. */

@@ -3,6 +3,9 @@ import { monotonic } from '../util/clock.js'
 import type { LiveSession } from './live.js'
 import type { ProvenPrincipal } from './principal.js'
 
+/** How many sessions are looked at when there are too many: if all of those are busy, it is left at that. */
+const MAX_LOOKS = 32
+
 export interface Resident {
   live: LiveSession
   /** Whom the session was last found to belong to. */
@@ -17,8 +20,6 @@ export interface ResidentsOptions {
   maxLiveSessions: number
   /** Whether nothing would be lost, or noticed, if the instance went away. */
   isIdle(live: LiveSession): boolean
-  /** Called when one is no longer there. */
-  onforget(id: string): void
 }
 
 export class Residents {
@@ -64,7 +65,6 @@ export class Residents {
   forget(live: LiveSession): void {
     if (this.#residents.get(live.id)?.live !== live) return
     this.#residents.delete(live.id)
-    this.options.onforget(live.id)
   }
 
   /** Something that ran on the session has ended: of all sessions, it is the last to be dropped now. */
@@ -82,10 +82,8 @@ export class Residents {
     const now = monotonic()
     for (const resident of this.all()) {
       const { live } = resident
-      if (!this.options.isIdle(live)) {
-        live.usedAt = now
-        check(resident)
-      } else if (now - live.usedAt >= this.options.liveIdle) this.#evict(live)
+      if (!this.options.isIdle(live)) check(resident)
+      else if (now - live.usedAt >= this.options.liveIdle) this.#evict(live)
     }
   }
 
@@ -94,13 +92,19 @@ export class Residents {
     void live.dispose()
   }
 
+  /** Drops idle ones until there are few enough; one that is busy has its turn again after all others. */
   #shrink(added?: LiveSession): void {
-    let excess = this.#residents.size - this.options.maxLiveSessions
-    if (excess <= 0) return
-    for (const { live } of this.all()) {
-      if (live === added || !this.options.isIdle(live)) continue
-      this.#evict(live)
-      if (--excess === 0) return
+    let looks = MAX_LOOKS
+    for (const [id, resident] of this.#residents) {
+      if (this.#residents.size <= this.options.maxLiveSessions || looks-- === 0) return
+      const { live } = resident
+      if (live === added) continue
+      if (this.options.isIdle(live)) {
+        this.#evict(live)
+        continue
+      }
+      this.#residents.delete(id)
+      this.#residents.set(id, resident)
     }
   }
 }

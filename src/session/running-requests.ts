@@ -151,6 +151,16 @@ export class RunningRequests {
     )
   }
 
+  /** Answers what still runs: nobody goes on with it, and whether it was carried out is unknown. */
+  giveUp(): void {
+    for (const exchange of this.#all()) {
+      const requests = exchange.unanswered
+      this.#giveUp(requests)
+      for (const { id } of requests) exchange.respond(id, outcomeUnknown(id))
+    }
+    this.host.used()
+  }
+
   /** Resolves when the responses given so far are in the event log. */
   async flushed(): Promise<void> {
     await Promise.all(this.#all().map((exchange) => exchange.flushed()))

@@ -29,6 +29,8 @@ import { infoOf } from './view.js'
 const MAX_RESTORES = 3
 /** How long the servers may take to close, in ms. */
 const CLOSE_PATIENCE = 5000
+/** How long a drain waits for the event log, in ms; what does not need the log goes out before that is over. */
+const LEAVE_PATIENCE = 2500
 /** How long it is tried to finish an unfinished stream while the backend is away, and how often, in ms. */
 const FINISH_PATIENCE = 30_000
 const FINISH_RETRY_INTERVAL = 250
@@ -50,6 +52,8 @@ export interface SessionsOptions {
 interface Opening extends Build {
   loading: Promise<SessionRecord | undefined>
   restoring?: Promise<LiveSession>
+  /** How many requests wait for it. */
+  waiting: number
 }
 
 export class Sessions {
@@ -75,8 +79,7 @@ export class Sessions {
     this.#residents = new Residents({
       liveIdle,
       maxLiveSessions,
-      isIdle: (live) => !live.busy && connections.count(live.id) === 0,
-      onforget: (id) => connections.forget(id),
+      isIdle: (live) => connections.count(live.id) === 0 && !live.awaited,
     })
     this.#freshness = new Freshness(node, backend.sessions, {
       ...options,
@@ -145,6 +148,7 @@ export class Sessions {
       const resident = this.#residents.get(id)
       if (resident) {
         if (!belongs(resident, principal)) throw new Refusal('sessionNotFound')
+        resident.live.usedAt = monotonic()
         const doubt = this.#freshness.doubt(resident.live)
         if (!doubt) return resident.live
         const checked = this.#freshness.check(resident)
@@ -195,16 +199,18 @@ export class Sessions {
     await Promise.all([this.#tellHere(broadcast), this.#routing.broadcast(broadcast)])
   }
 
-  /** Resolves when no request is running, or after `timeout` ms. */
-  async quiet(timeout: number): Promise<void> {
+  /**
+   * Ends all work on this node: gives running requests `timeout` ms to finish, leaves the others to the nodes that their
+   * clients turn to, and answers those whose clients cannot resume a stream.
+   */
+  async drain(timeout: number): Promise<void> {
     const deadline = monotonic() + timeout
     while (monotonic() < deadline && this.#live().some((live) => live.busy)) await delay(20)
-    await Promise.all([this.streams.writers.flushed(), ...this.#live().map(({ running }) => running.flushed())])
-  }
-
-  /** Leaves the requests that are running to the nodes that their clients turn to. */
-  async handOver(): Promise<void> {
-    await Promise.allSettled(this.#live().map(({ running }) => running.handOver()))
+    const handedOver = Promise.allSettled(this.#live().map(({ running }) => running.handOver()))
+    await within(LEAVE_PATIENCE, handedOver).catch(() => {})
+    for (const { running } of this.#live()) running.giveUp()
+    const flushed = [this.streams.writers.flushed(), ...this.#live().map(({ running }) => running.flushed())]
+    await within(LEAVE_PATIENCE, Promise.all(flushed)).catch(() => {})
   }
 
   /** Drops the instances of all sessions, which go on in the store. */
@@ -230,24 +236,31 @@ export class Sessions {
     if (!isSessionId(id)) throw new Refusal('sessionNotFound')
     this.#listen()
     const opening = this.#opening.get(id) ?? this.#load(id)
-    const record = await opening.loading
-    if (!record) throw new Refusal('sessionNotFound')
-    if (principal !== UNPROVEN && !samePrincipal(id, record.principal, principal)) throw new Refusal('sessionNotFound')
-    opening.restoring ??= this.#restore(record, principal, request, opening).finally(() => {
-      if (this.#opening.get(id) === opening) this.#opening.delete(id)
-    })
-    return opening.restoring
+    opening.waiting++
+    try {
+      const record = await opening.loading
+      if (!record) throw new Refusal('sessionNotFound')
+      if (principal !== UNPROVEN && !samePrincipal(id, record.principal, principal))
+        throw new Refusal('sessionNotFound')
+      // Each request is asked about by itself: what one may not, another one may.
+      if (!(await this.#mayRestore(record, request))) throw new Refusal('sessionNotFound')
+      opening.restoring ??= this.#restore(record, principal, request, opening)
+      return await opening.restoring
+    } finally {
+      opening.waiting--
+      if (opening.waiting === 0 && this.#opening.get(id) === opening) this.#opening.delete(id)
+    }
   }
 
   #load(id: string): Opening {
     const loading = this.backend.sessions.load(id)
-    const opening: Opening = { loading, stopped: this.#closed ? 'closing' : undefined }
+    const opening: Opening = { loading, waiting: 0, stopped: this.#closed ? 'closing' : undefined }
     this.#opening.set(id, opening)
+    // Whoever comes when it is known that there is no record asks the store again.
     const forget = () => {
-      if (!opening.restoring && this.#opening.get(id) === opening) this.#opening.delete(id)
+      if (this.#opening.get(id) === opening) this.#opening.delete(id)
     }
-    // Whoever waits for a record has decided a moment later whether to restore; that there is none holds for all who wait.
-    loading.then((record) => (record ? setImmediate(forget) : forget()), forget)
+    loading.then((record) => record ?? forget(), forget)
     return opening
   }
 
@@ -257,7 +270,6 @@ export class Sessions {
     request: HttpRequest,
     build: Build,
   ): Promise<LiveSession> {
-    if (!(await this.#mayRestore(record, request))) throw new Refusal('sessionNotFound')
     const live = await this.#builder.restore(record, request, principal, build)
     this.#startSweeping()
     this.#freshness.touch(live).catch(() => {})
@@ -310,7 +322,7 @@ export class Sessions {
     const tell = async (session: string) => {
       const record = this.#residents.get(session)?.live.record ?? (await this.backend.sessions.load(session))
       if (!record?.journal.initialized || (uri !== undefined && !record.journal.subscriptions.includes(uri))) return
-      await this.streams.writers.send(session, text, batch)
+      await this.streams.writers.sendDurably(session, text, batch)
     }
     await Promise.all([...sessions].map((session) => tell(session).catch(this.options.onerror)))
   }
@@ -331,13 +343,9 @@ export class Sessions {
   /** Ends whatever of a session is on this node. */
   async #end(id: string, record: SessionRecord | undefined, reason: CloseReason | undefined): Promise<void> {
     for (const build of [this.#opening.get(id), this.#initializing.get(id)]) if (build) build.stopped = 'deleted'
-    const resident = this.#residents.remove(id)
-    try {
-      if (record && reason) await this.options.hooks.onSessionClosed?.(infoOf(record), reason)
-    } finally {
-      resident?.live.end()
-      this.streams.connections.disconnectAll(id)
-    }
+    this.#residents.remove(id)?.live.end()
+    this.streams.connections.end(id)
+    if (record && reason) await this.options.hooks.onSessionClosed?.(infoOf(record), reason)
   }
 
   #startSweeping(): void {
@@ -348,6 +356,7 @@ export class Sessions {
     const { open, connections } = this.streams
     if (this.#residents.size === 0 && open.size === 0) this.#sweeper.stop()
     this.#residents.sweep((busy) => {
+      if (connections.count(busy.live.id) > 0) busy.live.usedAt = monotonic()
       if (this.#freshness.doubt(busy.live)) this.#freshness.check(busy).catch(() => {})
     })
     this.#freshness.forgetStreams((id) => connections.count(id) > 0)

@@ -1,5 +1,6 @@
 /** One SSE connection that follows one stream: first what the log holds, then what is appended, each event once. */
-import type { EventLog } from '../backend/backend.js'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { EventLog, StreamSlice } from '../backend/backend.js'
 import type { Sink } from '../wire/message.js'
 import { messageEvent } from '../wire/sse.js'
 import { formatEventId } from './event-id.js'
@@ -8,6 +9,12 @@ import type { StreamSession } from './stream-session.js'
 const PAGE = 256
 /** How long a client may take nothing of what was written ahead to it, in ms. */
 const STALL_PATIENCE = 2000
+/** How long a connection that is broken off waits for a slow client, and for any client, in ms. */
+const BREAK_PATIENCE = 1000
+const LINGER = 100
+/** How soon a log that cannot be read is tried again, in ms: at first, and at most. */
+const FIRST_RETRY = 100
+const MAX_RETRY = 1000
 
 export interface ConnectionOptions {
   log: EventLog
@@ -22,8 +29,14 @@ export interface ConnectionOptions {
   maxBuffered: number
   /** Called once, when the connection has ended, by whomever. */
   onclose(): void
-  /** Events were asked for that the log no longer holds. */
-  ongap(count: number): void
+  /** Events were written, up to the connection's position. */
+  onwrote?(): void
+  /** The log does not know the stream, or not that this connection follows it. Whether that is the end is not said here. */
+  onmissing(): Promise<void>
+  /** Events that the client has not got are not in the log any more; `false`: the connection must not go on. */
+  ongap(slice: StreamSlice): boolean
+  /** The log has given out positions before that it does not know any more. */
+  onregress(last: number): Promise<void>
 }
 
 export class Connection {
@@ -61,19 +74,35 @@ export class Connection {
   /** Events were appended, `first` being the position of the first one; without `events` only the log has them. */
   receive(first: number, events: readonly string[] | undefined, ended: boolean): void {
     if (this.#closed) return
-    if (this.#reading || events === undefined || first > this.#position + 1) {
+    // A client that is behind is served from the log, at its own pace.
+    if (this.#reading || events === undefined || first > this.#position + 1 || this.#isBehind) {
       this.catchUp()
       return
     }
-    for (let i = this.#position + 1 - first; i < events.length; i++) {
-      // A client that is behind is served from the log, at its own pace.
-      if (this.options.sink.buffered > this.options.maxBuffered) {
-        this.catchUp()
-        return
-      }
-      this.#writeEvent(first + i, events[i] as string)
-    }
+    for (let i = this.#position + 1 - first; i < events.length; i++) this.#writeEvent(first + i, events[i] as string)
+    this.options.onwrote?.()
     if (ended) this.close()
+  }
+
+  /**
+   * Writes the end of the stream, which the log does not take, without ids: nobody comes back for what was answered.
+   * False: the client has not yet got what comes before it.
+   */
+  receiveLate(events: readonly string[], after: number): boolean {
+    if (this.#closed || this.#reading || this.#position !== after) return false
+    for (const data of events) this.options.sink.write(messageEvent(undefined, data))
+    this.close()
+    return true
+  }
+
+  /** Resolves when the client has taken enough of what was written to it, or the connection has ended. */
+  async room(): Promise<void> {
+    const { sink } = this.options
+    while (!this.#closed && this.#isBehind) {
+      const before = sink.buffered
+      await sink.drained(STALL_PATIENCE)
+      if (sink.buffered >= before) this.destroy()
+    }
   }
 
   /** Writes what the log holds beyond what was written, and goes on until there is no more. */
@@ -84,11 +113,36 @@ export class Connection {
     })
   }
 
+  /** Writes text that is no event of the stream: a comment, a retry hint, a priming event, a response of ours. */
+  write(text: string): void {
+    if (!this.#closed) this.options.sink.write(text)
+  }
+
   /** Ends the connection; the client may come back with its last event id. */
   close(): void {
     if (this.#closed) return
     this.#closed = true
     this.options.sink.end()
+    this.options.onclose()
+  }
+
+  /** Breaks the connection off; before that, the client has a moment to take what was written. */
+  async breakOff(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    this.options.onclose()
+    const { sink } = this.options
+    await sink.drained(BREAK_PATIENCE)
+    // What has arrived and was not read is lost to many clients when the connection breaks.
+    await delay(LINGER)
+    sink.destroy()
+  }
+
+  /** Breaks the connection off at once, with what the client has not taken; the log keeps it. */
+  destroy(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.options.sink.destroy()
     this.options.onclose()
   }
 
@@ -99,62 +153,54 @@ export class Connection {
     this.options.onclose()
   }
 
-  /** Writes text that is no event of the stream: a comment, a retry hint, a priming event. */
-  write(text: string): void {
-    if (!this.#closed) this.options.sink.write(text)
+  get #isBehind(): boolean {
+    return this.options.sink.buffered > this.options.maxBuffered
   }
 
   async #read(): Promise<void> {
-    const { log, session, stream, name, sink, maxBuffered } = this.options
+    let retry = FIRST_RETRY
     while (this.#again && !this.#closed) {
       this.#again = false
-      let slice: Awaited<ReturnType<EventLog['read']>>
+      const { log, session, stream } = this.options
+      let slice: StreamSlice | undefined
       try {
         slice = await log.read(session.id, stream, this.#position, PAGE)
       } catch {
-        // The log is away. Closing sends the client to where it can be read, now or here later.
-        this.close()
-        return
+        // The log is away, and the backend has told of it. The client need not know.
+        await delay(retry * (0.5 + Math.random()))
+        retry = Math.min(retry * 2, MAX_RETRY)
+        this.#again = true
+        continue
       }
-      if (this.#closed) return
-      // The stream is gone, or a newer connection follows it and the message that says so was lost.
-      if (slice === undefined || slice.reader !== name) {
-        this.close()
-        return
-      }
-      if (slice.first > this.#position + 1) {
-        this.options.ongap(slice.first - this.#position - 1)
-        this.#position = slice.first - 1
-      }
-      for (const event of slice.events) {
-        if (event.position <= this.#position) continue
-        while (sink.buffered > maxBuffered) {
-          const before = sink.buffered
-          await sink.drained(STALL_PATIENCE)
-          if (this.#closed) return
-          if (sink.buffered >= before) return this.#cut()
-        }
-        this.#writeEvent(event.position, event.data)
-      }
-      if (this.#position < slice.last) this.#again = true
-      else if (slice.ended) {
-        this.close()
-        return
-      }
+      retry = FIRST_RETRY
+      if (!this.#closed) await this.#take(slice)
     }
+  }
+
+  async #take(slice: StreamSlice | undefined): Promise<void> {
+    // A log that went backwards may not know of the stream, or of this connection.
+    if (!slice || (slice.reader === undefined && this.options.name !== undefined)) return this.options.onmissing()
+    // A newer connection follows the stream, and the message that says so was lost.
+    if (slice.reader !== this.options.name) return this.close()
+    if (slice.last < this.#position) return this.options.onregress(slice.last)
+    if (slice.first > this.#position + 1) {
+      if (!this.options.ongap(slice)) return
+      this.#position = slice.first - 1
+    }
+    for (const { position, data } of slice.events) {
+      if (position <= this.#position) continue
+      await this.room()
+      if (this.#closed) return
+      this.#writeEvent(position, data)
+    }
+    if (slice.events.length > 0) this.options.onwrote?.()
+    if (this.#position < slice.last) this.#again = true
+    else if (slice.ended) this.close()
   }
 
   #writeEvent(position: number, data: string): void {
     const { sink, session, stream } = this.options
     sink.write(messageEvent(formatEventId(session.tag, stream, position), data))
     this.#position = position
-  }
-
-  /** The client does not read: its connection is dropped with what it has not taken, which the log keeps. */
-  #cut(): void {
-    if (this.#closed) return
-    this.#closed = true
-    this.options.sink.destroy()
-    this.options.onclose()
   }
 }

@@ -1,23 +1,30 @@
 /** How connections come to follow streams, and how the newest one of a stream replaces the others, wherever they are. */
-import type { EventLog, StreamInfo } from '../backend/backend.js'
+import { randomUUID } from 'node:crypto'
+import type { EventLog, StreamInfo, StreamSlice } from '../backend/backend.js'
 import type { QuestionListener } from '../cluster/ask.js'
 import type { Cluster } from '../cluster/cluster.js'
 import { nodeOf, numberOf } from '../cluster/node.js'
-import { isObject } from '../wire/jsonrpc.js'
+import { Interval } from '../util/interval.js'
+import { isObject, type JSONRPCResponse, type RequestId } from '../wire/jsonrpc.js'
 import type { Caller, HttpReply } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
-import { primingEvent, retryHint, SSE_HEADERS } from '../wire/sse.js'
+import { cursorEvent, messageEvent, primingEvent, retryHint, SSE_HEADERS } from '../wire/sse.js'
 import { Connection } from './connection.js'
 import { type Cursor, formatEventId, STANDALONE } from './event-id.js'
 import { followAppended } from './news.js'
 import type { OpenConnections } from './open-connections.js'
 import { PendingConnection } from './pending-connection.js'
+import { SentPosition } from './sent-position.js'
 import type { StreamSession } from './stream-session.js'
 import type { Takeover } from './takeover.js'
-import { standaloneInit } from './writers.js'
+import { messagesLost, outcomeUnknown, type StreamHead } from './unfinished.js'
+import { refreshInterval, spread, standaloneInit } from './writers.js'
 
 /** How long the connection that followed a stream until now may take to end, in ms. */
 const RELEASE_TIMEOUT = 500
+
+/** How long the position of a connection that has ended is remembered, in ms: longer than the log takes to know it. */
+const REMEMBERED_FOR = 10_000
 
 /** What nodes ask each other about connections. */
 const SUBJECT = 'connection'
@@ -34,6 +41,9 @@ interface ReplacedAnswer {
   position: number
 }
 
+/** How far a client may be ahead of a log that went backwards; an event id beyond is not one that we gave out. */
+const MAX_AHEAD = 10_000
+
 /** The number of a connection that began with its stream: older than any that was recorded in the log. */
 const BEGUN = -1
 
@@ -42,14 +52,19 @@ export interface ConnectionsOptions {
   retryInterval: number
   /** Bytes written ahead to a slow reader. */
   maxBuffered: number
+  onerror(error: Error): void
 }
 
 export class Connections {
   readonly #pending = new Map<string, Set<PendingConnection>>()
-  /** The last position that a standalone connection of this node has sent before it ended, by session. */
+  /** The last position that a standalone connection has sent before it ended here, by session, until the log surely knows it. */
   readonly #lastStandalonePosition = new Map<string, number>()
   /** By session and stream, the last connection of this node that is being recorded in the log. */
   readonly #recording = new Map<string, Promise<void>>()
+  /** How far the standalone connections of this node have got. */
+  readonly #sentPositions = new Set<SentPosition>()
+  /** Keeps streams that are followed here from expiring. */
+  readonly #refreshing: Interval
   readonly #listener: QuestionListener = async (session, question) => {
     const { replaced, upTo } = question as ReplacedQuestion
     const position = await this.#release(session, replaced, upTo)
@@ -63,7 +78,10 @@ export class Connections {
     private readonly open: OpenConnections,
     private readonly takeover: Takeover,
     private readonly options: ConnectionsOptions,
-  ) {}
+  ) {
+    this.#refreshing = new Interval(refreshInterval(log), () => this.#refresh())
+    takeover.ongone = (connection, head) => this.#answerAll(connection, head, outcomeUnknown)
+  }
 
   /** The number of connections of a session on this node, open or being made. */
   count(session: string): number {
@@ -98,26 +116,35 @@ export class Connections {
   /** Ends the connection that follows a stream, if it is here; the client comes back after the retry interval. */
   disconnect(session: string, stream: string): void {
     const connection = this.open.get(session, stream)
-    connection?.write(retryHint(this.options.retryInterval))
+    connection?.write(this.#retryHint())
     connection?.close()
   }
 
-  /** Ends all connections of a session. */
-  disconnectAll(session: string): void {
+  /** Ends all connections of a session that is over. */
+  end(session: string): void {
     for (const connection of this.open.of(session)) connection.close()
+    this.#lastStandalonePosition.delete(session)
   }
 
-  /** The session is no longer at hand here. */
-  forget(session: string): void {
-    if (this.count(session) === 0) this.#lastStandalonePosition.delete(session)
+  /** Resolves when the log knows how far the standalone connections have got. */
+  async recorded(): Promise<void> {
+    await Promise.all([...this.#sentPositions].map((sent) => sent.write()))
   }
 
-  /** Ends all connections, telling the clients when to come back. */
-  close(): void {
-    for (const session of this.open.sessions()) {
-      for (const { stream } of this.open.of(session)) this.disconnect(session, stream)
-    }
+  /**
+   * Breaks all connections off, telling the clients when to come back. Many clients take an end in good order for one that is
+   * meant to stay.
+   */
+  async close(): Promise<void> {
+    this.#refreshing.stop()
     this.#unlisten?.()
+    const connections = this.open.sessions().flatMap((session) => this.open.of(session))
+    await Promise.all(
+      connections.map((connection) => {
+        connection.write(this.#retryHint())
+        return connection.breakOff()
+      }),
+    )
   }
 
   async #attach(
@@ -134,7 +161,8 @@ export class Connections {
     const info = await this.#record(id, pending)
     if (info === undefined) throw new Refusal(standalone ? 'sessionNotFound' : 'lastEventId')
     if (!standalone && cursor) {
-      if (cursor.position > info.last || cursor.position < info.first - 1) throw new Refusal('lastEventId')
+      const last = info.ended ? info.last : info.last + MAX_AHEAD
+      if (cursor.position > last || cursor.position < info.first - 1) throw new Refusal('lastEventId')
       if (info.ended && cursor.position === info.last) return reply.send(204, { 'mcp-session-id': id })
     }
     const unfollow = await followAppended(this.cluster.news, id, ({ stream, first, events, ended }) =>
@@ -142,8 +170,8 @@ export class Connections {
     )
     const sent = await this.#releaseBefore(id, pending, info)
     // Without a cursor a client gets what nobody has got: all there is, or what comes after the last connection.
-    const unsent = info.reader === undefined ? info.first - 1 : (sent ?? info.last)
-    const position = cursor ? (standalone ? Math.min(cursor.position, info.last) : cursor.position) : unsent
+    const unsent = info.reader === undefined ? info.first - 1 : (sent ?? info.sent ?? info.last)
+    const position = cursor ? Math.min(cursor.position, info.last + MAX_AHEAD) : unsent
     pending.settle(position)
 
     if (pending.superseded) {
@@ -166,36 +194,118 @@ export class Connections {
     reply: HttpReply,
     unfollow?: () => void,
   ): Connection {
-    const { retryInterval, maxBuffered } = this.options
+    const { log, open } = this
     const sink = reply.stream(headersFor(session.id))
-    if (name !== undefined) {
-      // A client that loses this connection before an event came through must still know where it was.
-      const id = formatEventId(session.tag, stream, position)
-      sink.write(session.priming ? primingEvent(id, retryInterval) : retryHint(retryInterval))
-    }
+    if (name !== undefined) sink.write(this.#cursor(session, stream, position))
+    const standalone = name !== undefined && stream === STANDALONE
+    const sent = standalone
+      ? new SentPosition(log, session.id, stream, name, position, () => connection.position)
+      : undefined
+    if (sent) this.#sentPositions.add(sent)
     const connection: Connection = new Connection({
-      log: this.log,
+      log,
       session,
       stream,
       name,
       position,
       sink,
-      maxBuffered,
+      maxBuffered: this.options.maxBuffered,
       onclose: () => {
         unfollow?.()
         this.takeover.forget(connection)
-        const last = this.open.get(session.id, stream) === connection
-        if (last && stream === STANDALONE) this.#lastStandalonePosition.set(session.id, connection.position)
-        this.open.remove(connection)
+        if (sent) {
+          this.#sentPositions.delete(sent)
+          void sent.write()
+          if (open.get(session.id, stream) === connection) this.#remember(session.id, connection.position)
+        }
+        open.remove(connection)
       },
-      ongap: (count) => {
-        this.open.gaps += count
-      },
+      ...(sent && { onwrote: () => sent.note() }),
+      onmissing: () => this.#missing(connection),
+      ongap: (slice) => this.#gap(connection, session, slice),
+      onregress: () => this.#regress(connection),
     })
-    this.open.add(connection)
+    open.add(connection)
+    if (standalone) this.#refreshing.start()
     this.#listen()
     reply.onclose(() => connection.gone())
     return connection
+  }
+
+  #remember(session: string, position: number): void {
+    this.#lastStandalonePosition.set(session, position)
+    setTimeout(() => {
+      if (this.#lastStandalonePosition.get(session) === position) this.#lastStandalonePosition.delete(session)
+    }, REMEMBERED_FOR).unref()
+  }
+
+  /** One after the other, so that a node with many idle connections asks nothing much of the log at once. */
+  async #refresh(): Promise<void> {
+    for (const session of this.open.sessions()) {
+      if (!this.open.get(session, STANDALONE)) continue
+      await this.log.append(session, STANDALONE, { id: randomUUID(), events: [] }).catch(() => {})
+    }
+    if (this.open.size === 0) this.#refreshing.stop()
+  }
+
+  /** A client that loses its connection before an event came through must still know where it was. */
+  #cursor({ tag, priming }: StreamSession, stream: string, position: number): string {
+    const id = formatEventId(tag, stream, position)
+    const retry = spread(this.options.retryInterval)
+    return priming ? primingEvent(id, retry) : cursorEvent(id, retry)
+  }
+
+  #retryHint(): string {
+    return retryHint(spread(this.options.retryInterval))
+  }
+
+  /** The log does not know the stream of a connection, or not the connection. */
+  async #missing(connection: Connection): Promise<void> {
+    const { session, stream, name, position } = connection
+    if (stream !== STANDALONE || name === undefined) {
+      // Whoever writes it opens it again; if nobody does, the takeover says so.
+      if (!this.takeover.suspect(connection)) connection.close()
+      return
+    }
+    const { head, base = 0 } = standaloneInit()
+    try {
+      if (!(await this.log.open(session, stream, { head, base: Math.max(base, position) }))) return connection.close()
+      await this.log.attach(session, stream, name)
+    } catch {
+      // The backend is away; the next look finds out.
+    }
+  }
+
+  /** Events are lost that the client has not got: false if its stream cannot go on without them. */
+  #gap(connection: Connection, session: StreamSession, slice: StreamSlice): boolean {
+    const count = slice.first - connection.position - 1
+    this.open.lost += count
+    this.options.onerror(
+      new Error(`${count} events of a stream are lost: the log no longer held them when they were due`),
+    )
+    if (connection.stream === STANDALONE) {
+      const { error } = messagesLost(0)
+      if (session.priming) connection.write(messageEvent(undefined, JSON.stringify({ jsonrpc: '2.0', error })))
+      return true
+    }
+    this.#answerAll(connection, slice.head, messagesLost)
+    return false
+  }
+
+  /** The log went backwards. A standalone stream goes on after what the client has; another one is its writer's affair. */
+  async #regress(connection: Connection): Promise<void> {
+    const { session, stream, position } = connection
+    if (stream !== STANDALONE) return
+    this.options.onerror(new Error('a standalone stream went backwards in the log: messages may be lost'))
+    const batch = { id: randomUUID(), events: [], after: position }
+    await this.log.append(session, stream, batch).catch(() => {})
+  }
+
+  /** Answers all requests of a stream, without event ids, and ends its connection. */
+  #answerAll(connection: Connection, head: string, answer: (id: RequestId) => JSONRPCResponse): void {
+    const { requests = [] } = JSON.parse(head) as Partial<StreamHead>
+    for (const { id } of requests) connection.write(messageEvent(undefined, JSON.stringify(answer(id))))
+    connection.close()
   }
 
   /** Tells the log of a connection; one after the other, so that its order is also that of their names. */

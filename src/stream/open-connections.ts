@@ -3,8 +3,12 @@ import { Interval } from '../util/interval.js'
 import { KEEP_ALIVE } from '../wire/sse.js'
 import type { Connection } from './connection.js'
 
-/** How often a connection looks into the log, in case that the news of an event was lost, in ms. */
+/**
+ * How often a connection looks into the log, in case the news of an event was lost, in ms. Not all at once: a share of them
+ * has its turn at each tick.
+ */
 const POLL_INTERVAL = 3000
+const POLL_SHARES = 12
 
 export interface OpenConnectionsOptions {
   /** Interval of comments that keep proxies from closing quiet connections, in ms; 0: none. */
@@ -14,16 +18,18 @@ export interface OpenConnectionsOptions {
 }
 
 export class OpenConnections {
-  /** Events that clients asked for and the log no longer held. */
-  gaps = 0
+  /** Events that clients should have got and the log no longer held. */
+  lost = 0
   /** Called when a connection of a session has ended. */
   onclosed: (session: string) => void = () => {}
   readonly #sessions = new Map<string, Map<string, Connection>>()
   readonly #timers: readonly Interval[]
+  readonly #pollShares: readonly Set<Connection>[] = Array.from({ length: POLL_SHARES }, () => new Set())
+  #turn = 0
 
   constructor({ keepAlive, shared }: OpenConnectionsOptions) {
     const comment = new Interval(keepAlive, () => this.#each((connection) => connection.write(KEEP_ALIVE)))
-    const poll = new Interval(POLL_INTERVAL, () => this.#each((connection) => connection.catchUp()))
+    const poll = new Interval(POLL_INTERVAL / POLL_SHARES, () => this.#poll())
     this.#timers = shared ? [comment, poll] : [comment]
   }
 
@@ -57,12 +63,15 @@ export class OpenConnections {
     this.get(session, stream)?.close()
     const connections = this.#sessions.get(session) ?? new Map<string, Connection>()
     this.#sessions.set(session, connections.set(stream, connection))
+    // One that began with its stream is fed by the writer here, and has nothing to look for.
+    if (connection.name !== undefined) this.#pollShares[Math.floor(Math.random() * POLL_SHARES)]?.add(connection)
     for (const timer of this.#timers) timer.start()
   }
 
   /** Forgets a connection that has ended; false: another one follows its stream by now. */
   remove(connection: Connection): boolean {
     const { session, stream } = connection
+    for (const share of this.#pollShares) share.delete(connection)
     const connections = this.#sessions.get(session)
     if (connections?.get(stream) !== connection) return false
     connections.delete(stream)
@@ -70,6 +79,11 @@ export class OpenConnections {
     if (this.#sessions.size === 0) for (const timer of this.#timers) timer.stop()
     this.onclosed(session)
     return true
+  }
+
+  #poll(): void {
+    this.#turn = (this.#turn + 1) % POLL_SHARES
+    for (const connection of [...(this.#pollShares[this.#turn] ?? [])]) connection.catchUp()
   }
 
   #each(work: (connection: Connection) => void): void {

@@ -1,6 +1,7 @@
 /** Streams that are followed here and written elsewhere: when nobody writes one any more, one node goes on with it. */
-import type { EventLog } from '../backend/backend.js'
-import { type ClusterNode, nodeOf } from '../cluster/node.js'
+import type { EventLog, StreamInfo } from '../backend/backend.js'
+import { type ClusterNode, nodeOf, type Standing } from '../cluster/node.js'
+import { monotonic } from '../util/clock.js'
 import { asError } from '../util/error.js'
 import { Interval } from '../util/interval.js'
 import type { Caller } from '../wire/message.js'
@@ -8,8 +9,10 @@ import type { Connection } from './connection.js'
 import { giveUp, readUnfinished, type StreamHead, type UnfinishedStream } from './unfinished.js'
 import type { Writers } from './writers.js'
 
-/** How often it is looked whether the writers of the watched streams still write, in ms. */
+/** How often it is looked whether the nodes that write the watched streams are alive, in ms. */
 const WATCH_INTERVAL = 500
+/** How often a living node is asked whether it still writes a stream, in ms. */
+const ASK_INTERVAL = 10_000
 
 /** A stream that is followed here. */
 interface Watch {
@@ -20,17 +23,26 @@ interface Watch {
   writer: string
   /** Whose request follows it; it is finished on their behalf. */
   caller: Caller
+}
+
+interface Watched extends Watch {
   /** This node has claimed it, or may have: the others take it for ours, so it is watched even if nobody follows it here. */
-  claimed?: boolean
+  claimed: boolean
+  /** When its writer's node is next asked about it, by the monotonic clock. */
+  askAt: number
+  /** It is being looked at. */
+  busy: boolean
 }
 
 /** Finishes what is left of a stream. */
 export type Finish = (unfinished: UnfinishedStream, caller: Caller) => Promise<void>
 
 export class Takeover {
+  /** Tells a client that the log does not have its stream any more, and nobody writes it. Set once. */
+  ongone: (connection: Connection, head: string) => void = (connection) => connection.close()
   /** Set once, by whoever has the sessions. */
   finish: Finish = async (unfinished) => giveUp(unfinished)
-  readonly #watched = new Map<Connection, Watch>()
+  readonly #watched = new Map<Connection, Watched>()
   readonly #watching = new Interval(WATCH_INTERVAL, () => void this.look())
 
   constructor(
@@ -41,9 +53,12 @@ export class Takeover {
   ) {}
 
   async watch(connection: Connection, watch: Watch): Promise<void> {
-    this.#watched.set(connection, watch)
+    if (connection.closed) return
+    const watched = { ...watch, claimed: false, askAt: nextAsk(), busy: false }
+    this.#watched.set(connection, watched)
     this.#watching.start()
-    await this.look()
+    // One that its node has left need not wait for the next look.
+    await this.#look([[connection, watched]])
   }
 
   /** The connection has ended. */
@@ -51,40 +66,75 @@ export class Takeover {
     if (!this.#watched.get(connection)?.claimed) this.#remove(connection)
   }
 
+  /** The log does not have the stream of a connection: whether it is still written is soon looked into; false: it is not watched. */
+  suspect(connection: Connection): boolean {
+    const watched = this.#watched.get(connection)
+    if (watched) watched.askAt = 0
+    return watched !== undefined
+  }
+
   /** Takes over what nobody writes any more. */
-  async look(): Promise<void> {
-    if (this.#watched.size === 0) return
-    try {
-      const others = await this.node.others()
-      for (const [connection, watch] of [...this.#watched]) {
-        const node = nodeOf(watch.writer)
-        const written =
-          node === this.node.id ? await this.writers.isWritingHere(watch.session, watch.writer) : others.includes(node)
-        if (!written) await this.#takeOver(connection, watch)
-      }
-    } catch {
-      // The backend is away; the next look finds out.
-    }
+  look(): Promise<void> {
+    return this.#look([...this.#watched])
   }
 
   close(): void {
     this.#watching.stop()
   }
 
-  async #takeOver(connection: Connection, watch: Watch): Promise<void> {
-    const { session, stream, head, caller, writer: before } = watch
+  async #look(watches: [Connection, Watched][]): Promise<void> {
+    const idle = watches.filter(([, { busy }]) => !busy)
+    if (idle.length === 0) return
+    for (const [, watched] of idle) watched.busy = true
+    try {
+      const standing = await this.node.standing(idle.map(([, { writer }]) => nodeOf(writer)))
+      await Promise.all(idle.map(([connection, watched]) => this.#lookAt(connection, watched, standing)))
+    } catch {
+      // The backend is away; the next look finds out.
+    } finally {
+      for (const [, watched] of idle) watched.busy = false
+    }
+  }
+
+  async #lookAt(connection: Connection, watched: Watched, standing: Map<string, Standing>): Promise<void> {
+    try {
+      if (await this.#isWritten(watched, standing.get(nodeOf(watched.writer)))) return
+      if (this.#watched.get(connection) === watched) await this.#takeOver(connection, watched)
+    } catch {
+      // As above; the other streams are looked at all the same.
+    }
+  }
+
+  async #isWritten(watched: Watched, standing: Standing | undefined): Promise<boolean> {
+    const { session, stream, writer } = watched
+    const node = nodeOf(writer)
+    if (standing === 'dead') return false
+    if (standing === 'absent') {
+      // Perhaps it is dead, perhaps the store was away; or it has left the stream to others, which the log knows.
+      watched.writer = (await this.log.read(session, stream, 0, 1))?.writer ?? writer
+      return nodeOf(watched.writer) !== ''
+    }
+    if (node !== this.node.id) {
+      if (monotonic() < watched.askAt) return true
+      watched.askAt = nextAsk()
+    }
+    return (await this.writers.isWriting(session, writer, node)) ?? true
+  }
+
+  async #takeOver(connection: Connection, watched: Watched): Promise<void> {
+    const { session, stream, head, caller, writer: before } = watched
     const name = this.writers.reserve()
     // If the answer is lost, the next look sees that a name of this node is not being written, and finds out whose it is.
-    watch.writer = name
-    watch.claimed = true
+    watched.writer = name
+    watched.claimed = true
     try {
       if (!(await this.log.claim(session, stream, name, before))) {
         this.writers.release(name)
-        return await this.#lookAgain(connection, watch)
+        return await this.#lookAgain(connection, watched)
       }
-      const writer = this.writers.goOn(session, stream, head, name)
-      const left = await readUnfinished(this.log, session, stream, JSON.parse(head) as StreamHead)
+      const { position, ...left } = await readUnfinished(this.log, session, stream, JSON.parse(head) as StreamHead)
       this.#remove(connection)
+      const writer = this.writers.goOn(session, stream, head, name, position)
       const unfinished = { session, stream, writer, ...left }
       this.finish(unfinished, caller).catch((error) => {
         this.onerror(asError(error))
@@ -97,12 +147,17 @@ export class Takeover {
     }
   }
 
-  /** Another node was first, or the stream has ended. */
-  async #lookAgain(connection: Connection, watch: Watch): Promise<void> {
-    const info = await this.log.read(watch.session, watch.stream, 0, 1)
-    watch.claimed = false
-    if (info?.writer === undefined || info.ended || connection.closed) this.forget(connection)
-    else watch.writer = info.writer
+  /** The stream is another node's, or has ended, or is gone. */
+  async #lookAgain(connection: Connection, watched: Watched): Promise<void> {
+    const info: StreamInfo | undefined = await this.log.read(watched.session, watched.stream, 0, 1)
+    watched.claimed = false
+    if (!info) {
+      this.forget(connection)
+      if (!connection.closed) this.ongone(connection, watched.head)
+      return
+    }
+    if (info.writer === undefined || info.ended || connection.closed) this.forget(connection)
+    else watched.writer = info.writer
     connection.catchUp()
   }
 
@@ -110,4 +165,9 @@ export class Takeover {
     this.#watched.delete(connection)
     if (this.#watched.size === 0) this.#watching.stop()
   }
+}
+
+/** Not at the same time for all. */
+function nextAsk(): number {
+  return monotonic() + ASK_INTERVAL * (0.75 + Math.random() / 2)
 }

@@ -39,6 +39,19 @@ export function outcomeUnknown(id: RequestId): JSONRPCErrorResponse {
   }
 }
 
+/** The answer to a request of whose messages some are lost: its result alone would pass for all there was. */
+export function messagesLost(id: RequestId): JSONRPCErrorResponse {
+  return {
+    jsonrpc: '2.0',
+    id,
+    error: {
+      code: -32000,
+      message: 'Some of what the server sent for this request is lost: it sent more than was read, or kept',
+      data: { reason: 'messages-lost' },
+    },
+  }
+}
+
 /** Answers what is left of a stream with an error, because it cannot be finished here. */
 export function giveUp({ requests, writer }: UnfinishedStream): void {
   for (const { id } of requests) writer.push(JSON.stringify(outcomeUnknown(id)))
@@ -47,20 +60,22 @@ export function giveUp({ requests, writer }: UnfinishedStream): void {
 
 const PAGE = 256
 
+/** What a stream's events say of its requests. */
+export interface Left extends Pick<UnfinishedStream, 'requests' | 'progress'> {
+  /** Of the last event. */
+  position: number
+}
+
 /** Reads from a stream's events which of its requests have no answer yet, and the progress that was reported. */
-export async function readUnfinished(
-  log: EventLog,
-  session: string,
-  stream: string,
-  head: StreamHead,
-): Promise<Pick<UnfinishedStream, 'requests' | 'progress'>> {
+export async function readUnfinished(log: EventLog, session: string, stream: string, head: StreamHead): Promise<Left> {
   const answered = new Set<RequestId>()
   const progress = new Map<unknown, number>()
-  for (let after = 0; ; ) {
-    const slice = await log.read(session, stream, after, PAGE)
-    for (const { position, data } of slice?.events ?? []) {
-      after = position
-      const message: unknown = JSON.parse(data)
+  let position = 0
+  for (;;) {
+    const slice = await log.read(session, stream, position, PAGE)
+    for (const event of slice?.events ?? []) {
+      position = event.position
+      const message: unknown = JSON.parse(event.data)
       if (!isObject(message)) continue
       if (!('method' in message) && isRequestId(message.id)) answered.add(message.id)
       const { params } = message
@@ -68,7 +83,12 @@ export async function readUnfinished(
         progress.set(params.progressToken, Number(params.progress))
       }
     }
-    if (!slice || slice.events.length === 0 || after >= slice.last) break
+    if (!slice || slice.events.length === 0 || position >= slice.last) {
+      return {
+        requests: head.requests.filter(({ id }) => !answered.has(id)),
+        progress,
+        position: slice?.last ?? position,
+      }
+    }
   }
-  return { requests: head.requests.filter(({ id }) => !answered.has(id)), progress }
 }

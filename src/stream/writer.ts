@@ -1,34 +1,62 @@
-/** Appends what one node produces for one stream to the event log: in order, batched, each event once. */
+/** Appends what one node produces for one stream to the event log: in order, in bounded batches, each event once. */
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { EventLog, StreamInit } from '../backend/backend.js'
-import { monotonic } from '../util/clock.js'
+import type { EventBatch, EventLog, StreamInit } from '../backend/backend.js'
 
-/** How long a failing log is tried again before what waits to be written is given up, in ms. */
-const PATIENCE = 30_000
+/** Events and characters of one batch; a single event may be longer. */
+const MAX_BATCH_EVENTS = 256
+const MAX_BATCH_SIZE = 256 * 1024
+/** Above this many events or characters in the queue, whoever sends has to wait. */
+const MAX_QUEUED_EVENTS = 1024
+const MAX_QUEUED_SIZE = 1024 * 1024
+/** Characters that may be queued for a sender that does not wait. */
+const MAX_UNAWAITED_SIZE = 64 * 1024 * 1024
+/** How long the last event of a stream waits for the log before it goes out without an id, in ms. */
+const ANSWER_PATIENCE = 1000
+/** How soon a failing log is tried again, in ms: at first, and at most. */
+const FIRST_RETRY = 50
+const MAX_RETRY = 1000
 
 export interface WriterListener {
   /** The stream is in the log. */
   opened?(): void
-  /** Events are in the log; `first` is the position of the first one. */
-  appended(first: number, events: readonly string[], ended: boolean): void
-  /** Nothing more will be written: the stream was deleted, or another node finished it, or the log failed for too long. */
-  lost(error?: unknown): void
+  /** Events are in the log; `first` is the position of the first one. The next ones are written when this has resolved. */
+  appended(first: number, events: readonly string[], ended: boolean): Promise<void> | void
+  /**
+   * The log does not take the end of the stream, which waits with these events before it. `after` is the position of the
+   * last one that the log has taken.
+   */
+  late?(events: readonly string[], after: number): void
+  /** Nothing is left to be written for now. */
+  idle?(): void
+  /** The least position that the log should have given out by now; undefined: not known. */
+  position?(): number | undefined
+  /** Nothing more will be written: the session was deleted, or another node has taken the stream over. */
+  lost(): void
 }
 
-interface Waiting {
+interface Queued {
   data: string
   /** Set for an event that other nodes may append as well; the log keeps one. */
   batch: string | undefined
 }
 
 export class StreamWriter {
-  #queue: Waiting[] = []
+  readonly #queue: Queued[] = []
+  #queuedSize = 0
+  /** Taken from the queue, and on their way to the log. */
+  #appending: readonly string[] = []
   #end = false
   #ended = false
   #opened = false
   #lost = false
+  #stopped = false
+  /** Of the last event that the log has taken from here; undefined: none yet. */
+  #position: number | undefined
   #running: Promise<void> | undefined
+  #answerTimer: NodeJS.Timeout | undefined
+  /** Senders that wait until the queue is short enough. */
+  #waiting: (() => void)[] = []
 
   /** A stream without a writer of its own is opened only when there turns out to be none. */
   constructor(
@@ -37,37 +65,50 @@ export class StreamWriter {
     private readonly stream: string,
     private readonly init: StreamInit,
     private readonly listener: WriterListener,
-  ) {}
+  ) {
+    if (init.writer !== undefined) this.#position = init.base
+  }
 
   /** Writes a message, as JSON text. */
   push(data: string, options: { end?: boolean; batch?: string } = {}): void {
-    if (this.#lost || this.#end) return
+    if (this.#isDone || this.#end) return
     this.#queue.push({ data, batch: options.batch })
-    this.#end = options.end ?? false
+    this.#queuedSize += data.length
+    if (options.end) this.#finish()
     this.#start()
   }
 
-  /** Keeps the stream from expiring while there is nothing to write. */
-  async refresh(): Promise<void> {
-    if (!this.#opened || this.#lost || this.#end || this.#running) return
-    const { writer } = this.init
-    const batch = { id: randomUUID(), events: [], ...(writer !== undefined && { writer }) }
-    const last = await this.log.append(this.session, this.stream, batch)
-    if (last === undefined && !this.#ended) this.#lose()
+  /** Whether so much is queued that nothing more should be pushed: the sender does not wait for room. */
+  get overfull(): boolean {
+    return this.#queuedSize > MAX_UNAWAITED_SIZE
   }
 
   /** Ends the stream without a further message. */
   end(): void {
-    if (this.#lost || this.#end) return
-    this.#end = true
+    if (this.#isDone || this.#end) return
+    this.#finish()
     this.#start()
+  }
+
+  /** Resolves when more may be pushed: at once (undefined), unless the log or the client is slower than the sender. */
+  room(): Promise<void> | undefined {
+    if (this.#hasRoom) return undefined
+    return new Promise((resolve) => this.#waiting.push(resolve))
+  }
+
+  /** Keeps the stream from expiring while there is nothing to write. */
+  async refresh(): Promise<void> {
+    if (!this.#opened || this.#isDone || this.#end || this.#running) return
+    await this.#append({ id: randomUUID(), events: [] }).then((last) => {
+      if (last === undefined && !this.#ended) this.#lose()
+    })
   }
 
   /** Makes sure the stream is in the log before anything is written to it; false if it is lost. */
   async open(): Promise<boolean> {
     this.#start()
     await this.#running
-    return !this.#lost
+    return !this.#isDone
   }
 
   /** Resolves when nothing waits to be written. */
@@ -75,71 +116,130 @@ export class StreamWriter {
     while (this.#running) await this.#running
   }
 
+  /** Writes nothing more; what is queued is dropped. */
+  stop(): void {
+    this.#stopped = true
+    this.#drop()
+  }
+
+  get #isDone(): boolean {
+    return this.#lost || this.#stopped
+  }
+
+  get #hasRoom(): boolean {
+    return this.#isDone || (this.#queue.length < MAX_QUEUED_EVENTS && this.#queuedSize < MAX_QUEUED_SIZE)
+  }
+
+  /** A position that the log gave out; it stands behind it only if it went backwards. */
+  get #after(): number {
+    return Math.max(this.#position ?? 0, this.listener.position?.() ?? 0)
+  }
+
+  get #isWaiting(): boolean {
+    return !this.#isDone && !this.#ended && (this.#queue.length > 0 || this.#end)
+  }
+
+  #finish(): void {
+    this.#end = true
+    if (!this.listener.late) return
+    this.#answerTimer = setTimeout(() => this.#deliverLate(), ANSWER_PATIENCE)
+    this.#answerTimer.unref()
+  }
+
+  #deliverLate(): void {
+    if (this.#ended || this.#isDone) return
+    this.listener.late?.([...this.#appending, ...this.#queue.map(({ data }) => data)], this.#after)
+  }
+
   #start(): void {
     this.#running ??= this.#run().finally(() => {
       this.#running = undefined
       if (this.#isWaiting) this.#start()
+      else this.listener.idle?.()
     })
   }
 
-  get #isWaiting(): boolean {
-    return !this.#lost && !this.#ended && (this.#queue.length > 0 || this.#end)
-  }
-
   async #run(): Promise<void> {
-    try {
-      if (this.init.writer !== undefined && !this.#opened && !(await this.#open())) return this.#lose()
-      while (this.#isWaiting) {
-        const id = this.#queue[0]?.batch
-        const events = this.#take()
-        const end = this.#end && this.#queue.length === 0
-        const last = await this.#append({ id: id ?? randomUUID(), events, end })
-        if (last === undefined) return this.#lose()
-        this.#ended = end
-        this.listener.appended(last - events.length + 1, events, end)
-      }
-    } catch (error) {
-      this.#lose(error)
+    if (this.init.writer !== undefined && !this.#opened && !(await this.#open())) return this.#lose()
+    while (this.#isWaiting) {
+      const id = this.#queue[0]?.batch ?? randomUUID()
+      const events = this.#take()
+      const end = this.#end && this.#queue.length === 0
+      this.#appending = events
+      const last = await this.#append({ id, events, end })
+      this.#appending = []
+      if (last === undefined) return this.#lose()
+      this.#position = last
+      this.#ended = end
+      if (end) clearTimeout(this.#answerTimer)
+      await this.listener.appended(last - events.length + 1, events, end)
+      this.#wakeSenders()
     }
   }
 
-  /** The waiting events up to the next one that is a batch by itself. */
+  /** The waiting events up to the limits of a batch, or the next one that is a batch by itself. */
   #take(): string[] {
-    const shared = this.#queue.findIndex(({ batch }) => batch !== undefined)
-    const count = shared === 0 ? 1 : shared === -1 ? this.#queue.length : shared
-    return this.#queue.splice(0, count).map(({ data }) => data)
+    const events: string[] = []
+    let size = 0
+    for (const { data, batch } of this.#queue) {
+      if (events.length > 0 && (batch !== undefined || size + data.length > MAX_BATCH_SIZE)) break
+      events.push(data)
+      size += data.length
+      if (batch !== undefined || events.length === MAX_BATCH_EVENTS) break
+    }
+    this.#queue.splice(0, events.length)
+    this.#queuedSize -= size
+    return events
   }
 
   async #open(): Promise<boolean> {
-    this.#opened = await this.#retry(() => this.log.open(this.session, this.stream, this.init))
+    const init = { ...this.init, base: Math.max(this.init.base ?? 0, this.#after) }
+    this.#opened = (await this.#retry(() => this.log.open(this.session, this.stream, init))) ?? false
     if (this.#opened) this.listener.opened?.()
     return this.#opened
   }
 
-  async #append(batch: { id: string; events: string[]; end: boolean }): Promise<number | undefined> {
+  async #append(batch: Pick<EventBatch, 'id' | 'events' | 'end'>): Promise<number | undefined> {
     const { writer } = this.init
-    const append = () =>
-      this.#retry(() => this.log.append(this.session, this.stream, writer === undefined ? batch : { ...batch, writer }))
+    const append = () => {
+      const whole = { ...batch, after: this.#after, ...(writer !== undefined && { writer }) }
+      return this.#retry(() => this.log.append(this.session, this.stream, whole))
+    }
     const last = await append()
-    if (last !== undefined || writer !== undefined) return last
+    if (last !== undefined || this.#isDone) return last
+    // There is no such stream: it was never there, it expired, or the log went backwards. Else it is another's by now.
     return (await this.#open()) ? await append() : undefined
   }
 
-  async #retry<T>(attempt: () => Promise<T>): Promise<T> {
-    const deadline = monotonic() + PATIENCE
-    for (let wait = 50; ; wait = Math.min(wait * 2, 2000)) {
+  /** As often as it takes; undefined if the writer is stopped meanwhile. */
+  async #retry<T>(attempt: () => Promise<T>): Promise<T | undefined> {
+    for (let wait = FIRST_RETRY; !this.#stopped; wait = Math.min(wait * 2, MAX_RETRY)) {
       try {
         return await attempt()
-      } catch (error) {
-        if (monotonic() + wait > deadline) throw error
-        await delay(wait)
+      } catch {
+        // The backend has told of the failure. At random, so that the writers of a node do not all come back at once.
+        await delay(wait * (0.5 + Math.random() / 2))
       }
     }
+    return undefined
   }
 
-  #lose(error?: unknown): void {
+  #lose(): void {
+    if (this.#isDone) return
     this.#lost = true
-    this.#queue = []
-    this.listener.lost(error)
+    this.#drop()
+    this.listener.lost()
+  }
+
+  #drop(): void {
+    clearTimeout(this.#answerTimer)
+    this.#queue.length = 0
+    this.#queuedSize = 0
+    this.#wakeSenders()
+  }
+
+  #wakeSenders(): void {
+    if (this.#waiting.length === 0 || !this.#hasRoom) return
+    for (const wake of this.#waiting.splice(0)) wake()
   }
 }

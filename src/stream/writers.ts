@@ -1,7 +1,8 @@
 /** The writers of this node: one for each stream that is written here. */
-import type { EventLog, StreamInit } from '../backend/backend.js'
+import { DEFAULT_RETENTION, type EventLog, type StreamInit } from '../backend/backend.js'
 import type { Cluster } from '../cluster/cluster.js'
 import { Interval } from '../util/interval.js'
+import { within } from '../util/within.js'
 import { primingEvent } from '../wire/sse.js'
 import { formatEventId, STANDALONE } from './event-id.js'
 import { tellAppended } from './news.js'
@@ -10,8 +11,14 @@ import type { StreamSession } from './stream-session.js'
 import type { StreamHead } from './unfinished.js'
 import { StreamWriter, type WriterListener } from './writer.js'
 
-/** A stream that is being written is kept from expiring this often, in ms; retention must be longer. */
-const REFRESH_INTERVAL = 30_000
+/** A stream that is being written is kept from expiring at least this often, in ms. */
+const MAX_REFRESH_INTERVAL = 30_000
+
+/** How long to wait for a message to be in the log, in ms. */
+const DURABLE_PATIENCE = 5000
+
+/** The name of the writer of a stream that its node has left to others: it is no node's. */
+const LEFT = ':left'
 
 /** What nodes ask each other about writers. */
 const SUBJECT = 'writer'
@@ -30,11 +37,11 @@ export interface WritersOptions {
 export class Writers {
   /** Writers of standalone streams, which any node may write, while they have something to write. */
   readonly #standalone = new Map<string, StreamWriter>()
-  /** Writers of streams that only this node writes. */
-  readonly #named = new Set<StreamWriter>()
-  /** Their names, and names under which this node may have claimed a stream. */
+  /** Writers of streams that only this node writes, and their names. */
+  readonly #named = new Map<StreamWriter, string>()
+  /** Those names, and names under which this node may have claimed a stream. */
   readonly #names = new Set<string>()
-  readonly #refreshing = new Interval(REFRESH_INTERVAL, () => this.#refresh())
+  readonly #refreshing: Interval
   #unlisten: (() => void) | undefined
 
   constructor(
@@ -42,17 +49,34 @@ export class Writers {
     private readonly log: EventLog,
     private readonly connections: OpenConnections,
     private readonly options: WritersOptions,
-  ) {}
+  ) {
+    this.#refreshing = new Interval(Math.min(MAX_REFRESH_INTERVAL, refreshInterval(log)), () => this.#refresh())
+  }
 
-  /** A writer for a new stream that only this node writes: the answer to a POST. */
+  /**
+   * A writer for a new stream that only this node writes: the answer to a POST.
+   *
+   * @param lost Called if another node goes on with the stream, or the session is over.
+   */
   begin(session: StreamSession, stream: string, head: StreamHead, lost: () => void): StreamWriter {
     const init = { head: JSON.stringify(head), writer: this.reserve() }
-    return this.#begin(session.id, stream, init, { lost, opened: () => this.#prime(session, stream) })
+    return this.#start(session.id, stream, init, { lost, opened: () => this.#prime(session, stream) })
   }
 
   /** A writer that goes on with a stream that this node has claimed under a name. */
-  goOn(session: string, stream: string, head: string, name: string): StreamWriter {
-    return this.#begin(session, stream, { head, writer: name }, { lost: () => {} })
+  goOn(session: string, stream: string, head: string, name: string, after: number): StreamWriter {
+    return this.#start(session, stream, { head, writer: name, base: after }, { lost: () => {} })
+  }
+
+  /** Leaves a stream to whoever finds it unfinished, once all that was written is in the log; false: it is lost. */
+  async leave(session: string, stream: string, writer: StreamWriter): Promise<boolean> {
+    const name = this.#named.get(writer)
+    if (name === undefined || !(await writer.open())) return false
+    await writer.flushed()
+    if (!(await this.log.claim(session, stream, LEFT, name))) return false
+    writer.stop()
+    this.#forget(writer)
+    return true
   }
 
   /** A new name for a writer; to the other nodes it writes until it is released, or its stream has ended. */
@@ -67,27 +91,31 @@ export class Writers {
     this.#names.delete(name)
   }
 
-  /** Whether a name of this node is writing: here, or elsewhere in this process. */
-  async isWritingHere(session: string, name: string): Promise<boolean> {
+  /** Whether a writer of a living node is still writing; undefined: its node does not say. */
+  async isWriting(session: string, name: string, node: string): Promise<boolean | undefined> {
+    if (this.#names.has(name)) return true
     const question: WritingQuestion = { writing: name }
-    const { questions, node } = this.cluster
-    return this.#names.has(name) || (await questions.ask(node.id, SUBJECT, session, question)).outcome === 'used'
+    const { outcome } = await this.cluster.questions.ask(node, SUBJECT, session, question)
+    return outcome === 'unreached' ? undefined : outcome === 'used'
   }
 
-  /** Sends a message that belongs to no request. Of several nodes that send it under the same `batch`, one does. */
+  /**
+   * Sends a message that belongs to no request; of several nodes that send it under the same `batch`, one does. Resolves
+   * when more may be sent.
+   */
   async send(session: string, text: string, batch?: string): Promise<void> {
-    let writer = this.#standalone.get(session)
-    if (!writer) {
-      const lost = (error: unknown) => {
-        this.#standalone.delete(session)
-        if (error instanceof Error) this.options.onerror(error)
-      }
-      writer = this.#writer(session, STANDALONE, standaloneInit(), { lost })
-      this.#standalone.set(session, writer)
-    }
-    writer.push(text, batch === undefined ? {} : { batch })
-    await writer.flushed()
-    if (this.#standalone.get(session) === writer) this.#standalone.delete(session)
+    const writer = this.#push(session, text, batch)
+    await writer.room()
+  }
+
+  /**
+   * The same; resolves when the message is in the log.
+   *
+   * @throws Late if the log does not take it in time; it still will when it is back.
+   */
+  async sendDurably(session: string, text: string, batch?: string): Promise<void> {
+    const writer = this.#push(session, text, batch)
+    await within(DURABLE_PATIENCE, writer.flushed())
   }
 
   /** Resolves when all messages sent so far are in the log. */
@@ -96,47 +124,73 @@ export class Writers {
   }
 
   close(): void {
+    for (const writer of [...this.#named.keys(), ...this.#standalone.values()]) writer.stop()
     this.#named.clear()
+    this.#standalone.clear()
     this.#refreshing.stop()
     this.#unlisten?.()
   }
 
-  #begin(
+  #push(session: string, text: string, batch?: string): StreamWriter {
+    const writer = this.#standalone.get(session) ?? this.#startStandalone(session)
+    if (writer.overfull) {
+      this.connections.lost++
+      this.options.onerror(new Error('a message for a standalone stream was dropped: too many wait for the event log'))
+    } else writer.push(text, batch === undefined ? {} : { batch })
+    return writer
+  }
+
+  #startStandalone(session: string): StreamWriter {
+    const forget = () => {
+      if (this.#standalone.get(session) === writer) this.#standalone.delete(session)
+    }
+    const writer: StreamWriter = this.#writer(session, STANDALONE, standaloneInit(), {
+      idle: forget,
+      lost: forget,
+      position: () => this.connections.get(session, STANDALONE)?.position,
+    })
+    this.#standalone.set(session, writer)
+    return writer
+  }
+
+  #start(
     session: string,
     stream: string,
     init: StreamInit & { writer: string },
-    listener: Pick<WriterListener, 'opened' | 'lost'>,
+    { opened, lost }: Pick<WriterListener, 'opened' | 'lost'>,
   ): StreamWriter {
-    const done = () => {
-      this.release(init.writer)
-      this.#named.delete(writer)
-      if (this.#named.size === 0) this.#refreshing.stop()
-    }
-    const writer: StreamWriter = this.#writer(session, stream, init, { ...listener, done })
-    this.#named.add(writer)
+    const writer: StreamWriter = this.#writer(session, stream, init, {
+      ...(opened && { opened }),
+      ended: () => this.#forget(writer),
+      late: (events, after) => this.connections.get(session, stream)?.receiveLate(events, after),
+      lost: () => {
+        this.#forget(writer)
+        // The client has turned to another node, which goes on with the stream.
+        this.connections.get(session, stream)?.close()
+        lost()
+      },
+    })
+    this.#named.set(writer, init.writer)
     this.#refreshing.start()
     return writer
   }
 
-  /** @param listener `done` is called when the stream is written to its end, or lost. */
+  /** @param ended Called when the stream is written to its end. */
   #writer(
     session: string,
     stream: string,
     init: StreamInit,
-    { opened, lost, done }: Pick<WriterListener, 'opened' | 'lost'> & { done?: () => void },
+    { ended: onended, ...listener }: Omit<WriterListener, 'appended'> & { ended?: () => void },
   ): StreamWriter {
     return new StreamWriter(this.log, session, stream, init, {
-      ...(opened && { opened }),
+      ...listener,
       appended: (first, events, ended) => {
-        if (ended) done?.()
+        if (ended) onended?.()
         const connection = this.connections.get(session, stream)
-        if (connection) connection.receive(first, events, ended)
-        else if (this.cluster.node.shared) tellAppended(this.cluster.news, session, { stream, first, events, ended })
-      },
-      lost: (error) => {
-        done?.()
-        this.connections.get(session, stream)?.close()
-        lost(error)
+        connection?.receive(first, events, ended)
+        if (connection) return connection.room()
+        if (this.cluster.node.shared) tellAppended(this.cluster.news, session, { stream, first, events, ended })
+        return undefined
       },
     })
   }
@@ -144,11 +198,19 @@ export class Writers {
   /** Tells the client where the stream begins, now that it is in the log, so that it can resume before the first event. */
   #prime({ id, tag, priming }: StreamSession, stream: string): void {
     if (!priming) return
-    const event = primingEvent(formatEventId(tag, stream, 0), this.options.retryInterval)
+    const event = primingEvent(formatEventId(tag, stream, 0), spread(this.options.retryInterval))
     this.connections.get(id, stream)?.write(event)
   }
 
-  /** Not before there is something to be asked about, so that a transport that never gets a session can be collected. */
+  #forget(writer: StreamWriter): void {
+    const name = this.#named.get(writer)
+    if (name === undefined) return
+    this.release(name)
+    this.#named.delete(writer)
+    if (this.#named.size === 0) this.#refreshing.stop()
+  }
+
+  /** Called with the first writer, so that a transport that never gets a session can be collected. */
   #listen(): void {
     if (this.#unlisten) return
     const { questions, node } = this.cluster
@@ -164,11 +226,21 @@ export class Writers {
   }
 
   #refresh(): void {
-    for (const writer of this.#named) writer.refresh().catch(() => {})
+    for (const writer of this.#named.keys()) writer.refresh().catch(() => {})
   }
 }
 
 /** Positions begin at the clock, so that a standalone stream that expired and begins again gives out none twice. */
 export function standaloneInit(): StreamInit {
   return { head: '{}', base: Date.now() }
+}
+
+/** How often a stream must be refreshed so that it does not expire, in ms, with time for several attempts. */
+export function refreshInterval({ ttl = DEFAULT_RETENTION.ttl }: EventLog): number {
+  return Math.min(ttl / 4, 2 ** 31 - 1)
+}
+
+/** What one client is told to wait: up to half as much again, so that not all come back at the same moment. */
+export function spread(retryInterval: number): number {
+  return Math.round(retryInterval * (1 + Math.random() / 2))
 }

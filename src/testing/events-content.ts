@@ -9,7 +9,15 @@ export function contentCases(make: Make): ContractCase[] {
   return [
     it('a stream that was opened has no events', async ({ a, b }) => {
       const { stream } = await opened(a, { head: '{"n":1}', writer: 'w' })
-      const expected = { head: '{"n":1}', writer: 'w', reader: undefined, first: 1, last: 0, ended: false }
+      const expected = {
+        head: '{"n":1}',
+        writer: 'w',
+        reader: undefined,
+        sent: undefined,
+        first: 1,
+        last: 0,
+        ended: false,
+      }
       assert.deepEqual(await stream(b).read(0, 10), { ...info(expected), events: [] })
     }),
 
@@ -49,6 +57,36 @@ export function contentCases(make: Make): ContractCase[] {
       const slice = await stream(b).slice(base + 1, 10)
       assert.deepEqual(slice.events, [{ position: base + 2, data: '2' }])
       assert.deepEqual([slice.first, slice.last], [base + 1, base + 2])
+    }),
+
+    it('a stream that stands behind `after` went backwards: what it has is dropped, and the batch follows', async (handles) => {
+      const { a, b } = handles
+      const { stream } = await opened(a, { head: '0', writer: 'w' })
+      await stream(a).append({ id: 'b1', writer: 'w', events: ['1', '2'] })
+      assert.equal(await stream(b).append({ id: 'b2', writer: 'w', events: ['"six"', '"seven"'], after: 5 }), 7)
+      const slice = await stream(a).slice()
+      assert.deepEqual([slice.first, slice.last], [6, 7])
+      assert.deepEqual(slice.events, [
+        { position: 6, data: '"six"' },
+        { position: 7, data: '"seven"' },
+      ])
+      assert.equal(await stream(a).append({ id: 'b3', writer: 'w', events: ['"eight"'], after: 7 }), 8)
+      assert.equal(await stream(a).append({ id: 'b4', writer: 'w', events: [], after: 20 }), 20)
+      const empty = await stream(b).slice()
+      assert.deepEqual([empty.first, empty.last, empty.events], [21, 20, []])
+    }),
+
+    it('an `after` that the stream has reached changes nothing, and neither does a batch that is refused', async ({
+      a,
+      b,
+    }) => {
+      const { stream } = await opened(a, { head: '0', writer: 'w' })
+      await stream(a).append({ id: 'b1', writer: 'w', events: ['1', '2'] })
+      assert.equal(await stream(b).append({ id: 'b2', writer: 'w', events: ['3'], after: 1 }), 3)
+      assert.equal(await stream(b).append({ id: 'b1', writer: 'w', events: ['1', '2'], after: 9 }), 2)
+      assert.equal(await stream(b).append({ id: 'b3', writer: 'x', events: ['4'], after: 9 }), undefined)
+      const slice = await stream(a).slice()
+      assert.deepEqual([slice.first, slice.last], [1, 3])
     }),
 
     it('several appenders at once get one order without a hole, and every batch stays together', async (handles) => {

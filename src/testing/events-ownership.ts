@@ -99,11 +99,32 @@ export function ownershipCases(make: Make): ContractCase[] {
     it('attach records the reader, and resolves with the reader before', async ({ a, b }) => {
       const { stream } = await opened(a, { head: '"h"', writer: 'w' })
       await stream(a).append({ id: 'b1', writer: 'w', events: ['1', '2'] })
-      const before = info({ head: '"h"', writer: 'w', reader: undefined, first: 1, last: 2, ended: false })
+      const before = info({
+        head: '"h"',
+        writer: 'w',
+        reader: undefined,
+        sent: undefined,
+        first: 1,
+        last: 2,
+        ended: false,
+      })
       assert.deepEqual(await stream(a).attach('r1'), before)
       assert.deepEqual(await stream(b).attach('r2'), { ...before, reader: 'r1' })
       assert.equal((await stream(a).read(0, 1))?.reader, 'r2')
       assert.equal((await stream(a).attach('r3'))?.reader, 'r2')
+    }),
+
+    it('sent is recorded of the reader that follows the stream, and told to the next one', async ({ a, b }) => {
+      const { stream } = await opened(a)
+      await stream(a).append({ id: 'b1', events: ['1', '2', '3'] })
+      await stream(a).attach('r1')
+      await stream(a).sent('r1', 2)
+      assert.equal((await stream(b).attach('r2'))?.sent, 2)
+      await stream(a).sent('r1', 3)
+      assert.equal((await stream(b).read(0, 1))?.sent, 2)
+      await stream(b).sent('r2', 3)
+      assert.equal((await stream(a).read(0, 1))?.sent, 3)
+      await streamOf(a, randomId(), 's').sent('r1', 1)
     }),
 
     it('of several readers that attach at once each learns of another one before it', async (handles) => {
@@ -204,6 +225,7 @@ export function ownershipCases(make: Make): ContractCase[] {
             head: `${index}`,
             writer: stream,
             reader: undefined,
+            sent: undefined,
             first: index + 1,
             last: index + 2,
             ended: false,

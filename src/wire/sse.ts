@@ -10,10 +10,11 @@ export const SSE_HEADERS = {
 /**
  * A message (2025-11-25, basic/transports, "Resumability and Redelivery").
  *
+ * @param id Undefined: a client cannot come back for what follows.
  * @param data JSON text, which has no line breaks.
  */
-export function messageEvent(id: string, data: string): string {
-  return `id: ${id}\nevent: message\ndata: ${data}\n\n`
+export function messageEvent(id: string | undefined, data: string): string {
+  return `${id === undefined ? '' : `id: ${id}\n`}event: message\ndata: ${data}\n\n`
 }
 
 /**
@@ -24,6 +25,16 @@ export function messageEvent(id: string, data: string): string {
  */
 export function primingEvent(id: string, retry: number): string {
   return `id: ${id}\nretry: ${retry}\ndata: \n\n`
+}
+
+/**
+ * The same for clients of older revisions, which would take an event without a name, or without data, for a message. Some of
+ * them come back for a stream that broke only if they have an event id.
+ *
+ * @param retry In ms.
+ */
+export function cursorEvent(id: string, retry: number): string {
+  return `id: ${id}\nevent: cursor\nretry: ${retry}\ndata: {}\n\n`
 }
 
 /**

@@ -73,6 +73,17 @@ export class Reply implements AsyncIterable<SseBlock> {
     return events
   }
 
+  /** The events that carry a message, and whether the connection broke after them instead of ending in good order. */
+  async untilGone(): Promise<{ events: SseBlock[]; broken: boolean }> {
+    const events: SseBlock[] = []
+    try {
+      for await (const event of this) events.push(event)
+      return { events, broken: false }
+    } catch {
+      return { events, broken: true }
+    }
+  }
+
   async *[Symbol.asyncIterator](): AsyncIterator<SseBlock> {
     for (let event = await this.next(); event; event = await this.next()) yield event
   }

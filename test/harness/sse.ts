@@ -7,7 +7,7 @@ export interface SseBlock {
   retry?: number
   data?: string
   comment?: string
-  /** The data, if there is any: JSON. */
+  /** The data of a message, which has no other event name: JSON. */
   // biome-ignore lint/suspicious/noExplicitAny: whatever was sent, to be compared
   message?: any
 }
@@ -36,6 +36,14 @@ function parseBlock(text: string): SseBlock {
     else if (field === 'id' || field === 'event') block[field] = value
     else throw new Error(`not SSE: ${line}`)
   }
-  if (block.data) block.message = JSON.parse(block.data)
+  if (block.data && (block.event ?? 'message') === 'message') block.message = JSON.parse(block.data)
   return block
+}
+
+/** A hint to come back that is spread: from the interval to half as much again. To be compared with by `expect`. */
+export function spreadFrom(interval: number) {
+  return {
+    asymmetricMatch: (retry: unknown) => typeof retry === 'number' && retry >= interval && retry <= interval * 1.5,
+    toString: () => `from ${interval} to ${interval * 1.5}`,
+  }
 }

@@ -146,7 +146,7 @@ describe.each(DOORS)('through the %s adapter', (name) => {
     await transport.close()
     await transport.close()
     expect(closed).toHaveBeenCalledTimes(1)
-    expect(await get.rest()).toEqual([])
+    expect(await get.untilGone()).toEqual({ events: [], broken: true })
     await expect(server.say('too late')).rejects.toThrow()
     const at = await connected(name, { backend, sessionId: client.sessionId })
     expect((await client.at(at.door).post(ping())).status).toBe(200)

@@ -123,7 +123,7 @@ describe('a client that comes back', () => {
     }
   })
 
-  test('to the standalone stream, of which the log keeps less: from the oldest kept', async () => {
+  test('to the standalone stream, of which the log keeps less: is told so, and goes on from the oldest kept', async () => {
     const on = await cluster(
       () => ({
         'tools/call': async (message, server) => {
@@ -141,7 +141,9 @@ describe('a client that comes back', () => {
     await on.driver.until(() => call.ended)
     await on.world.clock.pass(500)
     const resumed = on.driver.resume(on.B, cursor)
-    await on.driver.until(() => resumed.messages.length === 3)
-    expect(resumed.messages.map(({ params }) => params.data[1])).toEqual([4, 5, 6])
+    await on.driver.until(() => resumed.messages.length === 4)
+    const [lost, ...kept] = resumed.messages
+    expect(lost).toMatchObject({ jsonrpc: '2.0', error: { data: { reason: 'messages-lost' } } })
+    expect(kept.map(({ params }) => params.data[1])).toEqual([4, 5, 6])
   })
 })

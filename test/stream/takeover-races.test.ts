@@ -53,7 +53,7 @@ describe('several who could finish a stream', () => {
         // long enough for a first look into the log, which would tell B of C
         await on.world.clock.pass(300)
       }
-      await on.world.clock.pass(6000)
+      await on.world.clock.pass(DEAD_AFTER + 2000)
       const log = await logOf(on, call.lastEventId)
       expect(log.messages, `seed ${seed}`).toHaveLength(1)
       expect(on.times('tools/call'), `seed ${seed}`).toBe(2)

@@ -106,7 +106,8 @@ describe('a request whose node died', () => {
     on.world.kill(on.A)
     await on.world.clock.pass(50 * 60_000)
     const resumed = on.driver.resume(on.C, call.lastEventId)
-    await on.driver.until(() => resumed.ended, 1500)
+    // C has only now begun to look at heartbeats, which may all have run out together a moment ago
+    await on.driver.until(() => resumed.ended, DEAD_AFTER)
     expect(resumed.messages).toEqual([{ jsonrpc: '2.0', id: 7, result: { node: 'C' } }])
   })
 

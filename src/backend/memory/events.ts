@@ -38,10 +38,12 @@ export function eventLog(now: Clock, tombstones: ExpiringMap<true>, retention: R
   }
 
   return {
+    ttl: retention.ttl,
+
     async open(session, stream, { head, writer, base = 0 }) {
       if (tombstones.get(session)) return false
       if (find(session, stream)) return true
-      const info = { head, writer, reader: undefined, first: base + 1, last: base, ended: false }
+      const info = { head, writer, reader: undefined, sent: undefined, first: base + 1, last: base, ended: false }
       keep(session, stream, { ...info, events: [], size: 0, batches: new Map() })
       return true
     },
@@ -52,6 +54,9 @@ export function eventLog(now: Clock, tombstones: ExpiringMap<true>, retention: R
       const before = stored.batches.get(batch.id)
       if (before !== undefined) return before
       if (stored.ended || (stored.writer !== undefined && stored.writer !== batch.writer)) return undefined
+      if (batch.after !== undefined && batch.after > stored.last) {
+        Object.assign(stored, { events: [], size: 0, first: batch.after + 1, last: batch.after })
+      }
       add(stored, batch.events)
       if (batch.end) stored.ended = true
       stored.batches.set(batch.id, stored.last)
@@ -82,6 +87,11 @@ export function eventLog(now: Clock, tombstones: ExpiringMap<true>, retention: R
       return before
     },
 
+    async sent(session, stream, reader, position) {
+      const stored = find(session, stream)
+      if (stored?.reader === reader) stored.sent = position
+    },
+
     async claim(session, stream, writer, from) {
       const stored = find(session, stream)
       if (!stored || stored.ended || stored.writer !== from) return false
@@ -96,6 +106,6 @@ export function eventLog(now: Clock, tombstones: ExpiringMap<true>, retention: R
   }
 }
 
-function infoOf({ head, writer, reader, first, last, ended }: StoredStream): StreamInfo {
-  return { head, writer, reader, first, last, ended }
+function infoOf({ head, writer, reader, sent, first, last, ended }: StoredStream): StreamInfo {
+  return { head, writer, reader, sent, first, last, ended }
 }

@@ -9,6 +9,8 @@ export function eventLog(database: Database, retention: Required<Retention>): Ev
   const isThisStream = 'session = $1 and stream = $2 and expires_at > clock_timestamp()'
 
   return {
+    ttl: retention.ttl,
+
     async open(session, stream, init) {
       const [row] = await database.query(`select ${s}.open_stream($1, $2, $3, $4, $5, $6)::text`, [
         key(session),
@@ -28,31 +30,35 @@ export function eventLog(database: Database, retention: Required<Retention>): Ev
         size += data.length
         return { p: index + 1, s: start, d: encode(data) }
       })
-      const [row] = await database.query(`select ${s}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)::text`, [
-        key(session),
-        key(stream),
-        key(batch.id),
-        orNull(batch.writer),
-        JSON.stringify(events),
-        events.length,
-        size,
-        batch.end ?? false,
-        ttl,
-        whole(retention.maxEvents),
-        whole(retention.maxBytes),
-      ])
+      const [row] = await database.query(
+        `select ${s}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)::text`,
+        [
+          key(session),
+          key(stream),
+          key(batch.id),
+          orNull(batch.writer),
+          JSON.stringify(events),
+          events.length,
+          size,
+          batch.end ?? false,
+          ttl,
+          whole(retention.maxEvents),
+          whole(retention.maxBytes),
+          whole(batch.after ?? 0),
+        ],
+      )
       const position = row?.[0] ?? undefined
       return position === undefined ? undefined : Number(position)
     },
 
     async read(session, stream, after, limit) {
       const values = [key(session), key(stream), whole(after), whole(limit)]
-      const rows = await database.query(`select * from ${s}.read_stream($1, $2, $3, $4)`, values)
+      const rows = await database.query(`select * from ${s}.read_events($1, $2, $3, $4)`, values)
       const [first] = rows
       if (!first) return undefined
       const events = rows
-        .filter((row) => typeof row[6] === 'string')
-        .map((row) => ({ position: Number(row[6]), data: decode(row[7] ?? '') }))
+        .filter((row) => typeof row[7] === 'string')
+        .map((row) => ({ position: Number(row[7]), data: decode(row[8] ?? '') }))
       return { ...infoOf(first), events }
     },
 
@@ -60,10 +66,20 @@ export function eventLog(database: Database, retention: Required<Retention>): Ev
       const [row] = await database.query(
         `with before as (select * from ${s}.streams where ${isThisStream} for no key update)
          update ${s}.streams set reader = $3 from before where streams.n = before.n
-         returning before.head, before.writer, before.reader, before.first::text, before.last::text, before.ended::text`,
+         returning before.head, before.writer, before.reader, before.sent::text, before.first::text, before.last::text,
+           before.ended::text`,
         [key(session), key(stream), encode(reader)],
       )
       return row && infoOf(row)
+    },
+
+    async sent(session, stream, reader, position) {
+      await database.query(`update ${s}.streams set sent = $4 where ${isThisStream} and reader = $3 returning reader`, [
+        key(session),
+        key(stream),
+        encode(reader),
+        position,
+      ])
     },
 
     async claim(session, stream, writer, from) {
@@ -80,11 +96,12 @@ export function eventLog(database: Database, retention: Required<Retention>): Ev
   }
 }
 
-function infoOf([head, writer, reader, first, last, ended]: Row): StreamInfo {
+function infoOf([head, writer, reader, sent, first, last, ended]: Row): StreamInfo {
   return {
     head: decode(head ?? ''),
     writer: orUndefined(writer),
     reader: orUndefined(reader),
+    sent: sent === null || sent === undefined ? undefined : Number(sent),
     first: Number(first),
     last: Number(last),
     ended: ended === 'true',

@@ -7,7 +7,7 @@ import type { Keys } from './keys.js'
 import type { Link } from './link.js'
 import { milliseconds, NOW, run, script } from './script.js'
 
-// Fields of the hash: `head`, `writer` and `reader` (absent: none), `first` and `last` (positions), `bytes` (UTF-16 code units
+// Fields of the hash: `head`, `writer`, `reader` and `sent` (absent: none), `first` and `last` (positions), `bytes` (UTF-16 code units
 // of the events kept), and `ended` (absent: not yet).
 
 /** Lua that writes a position as a whole number: large ones would otherwise become text such as 5e+09. */
@@ -17,7 +17,7 @@ local function whole(number) return string.format('%.0f', tonumber(number)) end
 
 const INFO = `
 local function info()
-  return redis.call('HMGET', KEYS[1], 'head', 'writer', 'reader', 'first', 'last', 'ended')
+  return redis.call('HMGET', KEYS[1], 'head', 'writer', 'reader', 'sent', 'first', 'last', 'ended')
 end
 `
 
@@ -53,7 +53,7 @@ return 1
 const APPEND = script(`
 ${WHOLE}${KEEP}
 local stream, ttl, max_events, max_bytes = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local id, ends, writer, data = ARGV[5], ARGV[6], ARGV[7], 8
+local id, ends, writer, after, data = ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8]), 9
 local last, first, bytes, ended, owner =
   unpack(redis.call('HMGET', KEYS[1], 'last', 'first', 'bytes', 'ended', 'writer'))
 if not last or redis.call('EXISTS', KEYS[4]) == 1 then return false end
@@ -62,6 +62,10 @@ if seen then return whole(seen) end
 if ended or (owner and '=' .. owner ~= writer) then return false end
 
 last, first, bytes = tonumber(last), tonumber(first), tonumber(bytes)
+if after and after > last then
+  redis.call('DEL', KEYS[2])
+  last, first, bytes = after, after + 1, 0
+end
 for i = data, #ARGV, 2 do
   last = last + 1
   bytes = bytes + tonumber(ARGV[i])
@@ -102,6 +106,11 @@ redis.call('HSET', KEYS[1], 'reader', ARGV[1])
 return before
 `)
 
+const SENT = script(`
+if redis.call('HGET', KEYS[1], 'reader') == ARGV[1] then redis.call('HSET', KEYS[1], 'sent', ARGV[2]) end
+return 1
+`)
+
 const CLAIM = script(`
 local writer, ended = unpack(redis.call('HMGET', KEYS[1], 'writer', 'ended'))
 if ended or writer ~= ARGV[2] then return 0 end
@@ -128,14 +137,17 @@ export function eventLog(link: Link, keys: Keys, retention: Required<Retention>)
   ]
 
   return {
+    ttl: retention.ttl,
+
     async open(session, stream, { head, writer, base = 0 }) {
       const args = [stream, ttl, head, String(base)]
       if (writer !== undefined) args.push(writer)
       return (await run(link, OPEN, all(session, stream), args)) === 1
     },
 
-    async append(session, stream, { id, writer, events, end }) {
+    async append(session, stream, { id, writer, events, end, after }) {
       const args = [stream, ttl, maxEvents, maxBytes, id, end ? '1' : '', writer === undefined ? '' : `=${writer}`]
+      args.push(after === undefined ? '' : String(after))
       for (const data of events) args.push(String(data.length), data)
       const last = await run(link, APPEND, all(session, stream), args)
       return typeof last === 'string' ? Number(last) : undefined
@@ -153,6 +165,10 @@ export function eventLog(link: Link, keys: Keys, retention: Required<Retention>)
     async attach(session, stream, reader) {
       const fields = await run(link, ATTACH, [keys.stream(session, stream)], [reader])
       return Array.isArray(fields) ? streamInfo(fields) : undefined
+    },
+
+    async sent(session, stream, reader, position) {
+      await run(link, SENT, [keys.stream(session, stream)], [reader, String(position)])
     },
 
     async claim(session, stream, writer, from) {
@@ -173,11 +189,12 @@ export function eventLog(link: Link, keys: Keys, retention: Required<Retention>)
   }
 }
 
-function streamInfo([head, writer, reader, first, last, ended]: unknown[]): StreamInfo {
+function streamInfo([head, writer, reader, sent, first, last, ended]: unknown[]): StreamInfo {
   return {
     head: String(head),
     writer: typeof writer === 'string' ? writer : undefined,
     reader: typeof reader === 'string' ? reader : undefined,
+    sent: typeof sent === 'string' ? Number(sent) : undefined,
     first: Number(first),
     last: Number(last),
     ended: ended !== null && ended !== undefined,

@@ -32,6 +32,7 @@ export function messageBus(database: Database, pollInterval: number): MessageBus
     beat: (node, ttl) => nodes.write(({ beat }) => beat(node, ttl)),
     leave: (node) => nodes.write(({ leave }) => leave(node)),
     nodes: () => nodes.read(({ alive }) => alive()),
+    isGone: (node) => nodes.read(({ isGone }) => isGone(node)),
 
     close: () => subscriptions?.close(),
   }
@@ -74,6 +75,12 @@ function prepareNodes(db: Sqlite.Database, now: () => number) {
     'SELECT id, place, pid FROM nodes WHERE expires_at > ?',
   )
 
+  const find = db.prepare<[string], { place: string | null; pid: number | null }>(
+    'SELECT place, pid FROM nodes WHERE id = ?',
+  )
+  const hasEnded = (node: { place: string | null; pid: number | null }) =>
+    node.pid !== null && node.place === place && isGone(node.pid)
+
   return {
     beat(node: string, ttl: number): void {
       beat.run(node, now() + ttl, place, pid)
@@ -91,7 +98,12 @@ function prepareNodes(db: Sqlite.Database, now: () => number) {
     alive: (): string[] =>
       select
         .all(now())
-        .filter((node) => !(node.pid !== null && node.place === place && isGone(node.pid)))
+        .filter((node) => !hasEnded(node))
         .map(({ id }) => id),
+
+    isGone(id: string): boolean {
+      const node = find.get(id)
+      return node !== undefined && hasEnded(node)
+    },
   }
 }

@@ -16,10 +16,12 @@ export function eventLog(database: Database, retention: Required<Retention>): Ev
   const { read, write } = database.statements(({ quick }) => prepare(quick, database.now, retention))
 
   return {
+    ttl: retention.ttl,
     open: (session, stream, init) => write((log) => log.open(session, stream, init)),
     append: (session, stream, batch) => write((log) => log.append(session, stream, batch)),
     read: (session, stream, after, limit) => read((log) => log.read(session, stream, after, limit)),
     attach: (session, stream, reader) => write((log) => log.attach(session, stream, reader)),
+    sent: (session, stream, reader, position) => write((log) => log.sent(session, stream, reader, position)),
     claim: (session, stream, writer, from) => write((log) => log.claim(session, stream, writer, from)),
 
     async delete(session) {
@@ -35,6 +37,7 @@ interface StreamRow {
   head: string
   writer: string | null
   reader: string | null
+  sent: number | null
   first: number
   last: number
   size: number
@@ -47,7 +50,7 @@ interface StreamRow {
 function prepare(db: Sqlite.Database, now: () => number, retention: Required<Retention>) {
   const isDeleted = db.prepare<[string, number], 1>('SELECT 1 FROM tombstones WHERE id = ? AND expires_at > ?').pluck()
   const find = db.prepare<[string, string, number], StreamRow>(
-    `SELECT n, head, writer, reader, first, last, size, batches, ended, sweep_at AS sweepAt
+    `SELECT n, head, writer, reader, sent, first, last, size, batches, ended, sweep_at AS sweepAt
      FROM streams WHERE session = ? AND stream = ? AND expires_at > ?`,
   )
   const findExpired = db
@@ -64,6 +67,9 @@ function prepare(db: Sqlite.Database, now: () => number, retention: Required<Ret
   )
   const postponeSweep = db.prepare<[number, number]>('UPDATE streams SET sweep_at = ? WHERE n = ?')
   const setReader = db.prepare<[string, number]>('UPDATE streams SET reader = ? WHERE n = ?')
+  const setSent = db.prepare<[number, string, string, string]>(
+    'UPDATE streams SET sent = ? WHERE session = ? AND stream = ? AND reader = ?',
+  )
   const setWriter = db.prepare<[string, string, string, string, number]>(
     'UPDATE streams SET writer = ? WHERE session = ? AND stream = ? AND writer = ? AND ended = 0 AND expires_at > ?',
   )
@@ -94,7 +100,7 @@ function prepare(db: Sqlite.Database, now: () => number, retention: Required<Ret
   const sweepAfter = Math.ceil(retention.ttl * 1.125)
 
   /** Removes the oldest events until the rest is within the retention; what is left then begins at `first`. */
-  function trim({ n, first }: StreamRow, last: number, size: number): { first: number; size: number } {
+  function trim(n: number, first: number, last: number, size: number): { first: number; size: number } {
     const { maxEvents, maxBytes } = retention
     if (last - first < maxEvents && size <= maxBytes) return { first, size }
     for (const event of sizes.iterate(n)) {
@@ -125,12 +131,18 @@ function prepare(db: Sqlite.Database, now: () => number, retention: Required<Ret
       if (before !== undefined) return before
       if (row.ended || (row.writer !== null && row.writer !== batch.writer)) return undefined
 
-      let { last, size } = row
+      let { first, last, size } = row
+      if (batch.after !== undefined && batch.after > last) {
+        last = batch.after
+        first = last + 1
+        size = 0
+        removeEvents.run(row.n, first)
+      }
       for (const data of batch.events) {
         insertEvent.run(row.n, ++last, data.length, data)
         size += data.length
       }
-      const kept = trim(row, last, size)
+      const kept = trim(row.n, first, last, size)
       const batches = row.batches + 1
       insertBatch.run(row.n, batches, batch.id, last)
       if (batches % FORGET_EVERY === 0) removeBatches.run(row.n, batches - RECENT_BATCHES)
@@ -151,6 +163,10 @@ function prepare(db: Sqlite.Database, now: () => number, retention: Required<Ret
       return row && infoOf(row)
     }).immediate,
 
+    sent(session: string, stream: string, reader: string, position: number): void {
+      setSent.run(position, session, stream, reader)
+    },
+
     claim(session: string, stream: string, writer: string, from: string): boolean {
       return setWriter.run(writer, session, stream, from, now()).changes === 1
     },
@@ -160,6 +176,7 @@ function prepare(db: Sqlite.Database, now: () => number, retention: Required<Ret
   }
 }
 
-function infoOf({ head, writer, reader, first, last, ended }: StreamRow): StreamInfo {
-  return { head, writer: writer ?? undefined, reader: reader ?? undefined, first, last, ended: ended === 1 }
+function infoOf({ head, writer, reader, sent, first, last, ended }: StreamRow): StreamInfo {
+  const named = { writer: writer ?? undefined, reader: reader ?? undefined, sent: sent ?? undefined }
+  return { head, ...named, first, last, ended: ended === 1 }
 }

@@ -88,6 +88,11 @@ const MIGRATIONS = [
   ALTER TABLE nodes ADD COLUMN place TEXT;
   ALTER TABLE nodes ADD COLUMN pid INTEGER;
   `,
+
+  // Null: nobody has said yet how far the stream was sent.
+  `
+  ALTER TABLE streams ADD COLUMN sent INTEGER;
+  `,
 ]
 
 /** Brings the file to the newest version; of several processes that open it at once, one does the work. */

@@ -1,0 +1,39 @@
+/**
+ * How far the connection of a standalone stream has sent it, kept in the log: the next connection goes on from there when its
+ * client names no event id, also after the node is gone. Written a moment late, so that a burst costs one write.
+ */
+import type { EventLog } from '../backend/backend.js'
+
+/** What a node may take with it when it dies is heard twice, so it is little, in ms. */
+const WRITE_AFTER = 500
+
+export class SentPosition {
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(
+    private readonly log: EventLog,
+    private readonly session: string,
+    private readonly stream: string,
+    /** The connection's name in the log. */
+    private readonly name: string,
+    /** The position that the log knows of. */
+    private written: number,
+    /** The position of the last event that was sent. */
+    private readonly position: () => number,
+  ) {}
+
+  /** Something was sent. */
+  note(): void {
+    this.#timer ??= setTimeout(() => void this.write(), WRITE_AFTER).unref()
+  }
+
+  /** Never rejects: the next write, or the next connection, makes up for one that fails. */
+  async write(): Promise<void> {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    const position = this.position()
+    if (position === this.written) return
+    this.written = position
+    await this.log.sent(this.session, this.stream, this.name, position).catch(() => {})
+  }
+}
