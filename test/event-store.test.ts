@@ -10,14 +10,15 @@ import type { Transport as TransportV1 } from '@modelcontextprotocol/sdk/shared/
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { memory } from '../src/backend/memory.js'
 import { sqlite } from '../src/backend/sqlite.js'
-import { toEventStore } from '../src/event-store.js'
-import type { Backend, JSONRPCMessage } from '../src/index.js'
+import { type Backend, type JSONRPCMessage, toEventStore } from '../src/index.js'
 import { buildServer as buildV1 } from './fixtures/server-v1.js'
 import { buildServer as buildV2 } from './fixtures/server-v2.js'
 import { connectClient, type TestClient } from './harness/client.js'
+import { urlDoor } from './harness/door.js'
 import { startProxy, type TestProxy } from './harness/proxy.js'
 import { Recorder } from './harness/recorder.js'
 import { SDKS, type Sdk } from './harness/server.js'
+import { WireClient } from './harness/wire-client.js'
 import { within } from './harness/within.js'
 import { discard, scratch } from './services/children.js'
 
@@ -123,14 +124,8 @@ describe.each(Object.entries(BACKENDS))('on %s', (_, open) => {
       await logged(own, 'secret')
       proxy.cut(({ method }) => method === 'GET')
       const { lastEventId } = await own.wire.sent.first(({ lastEventId }) => lastEventId !== undefined, 'a resumption')
-      const response = await fetch(`${proxy.url}/mcp`, {
-        headers: {
-          accept: 'text/event-stream',
-          'mcp-session-id': other.sessionId() ?? '',
-          'mcp-protocol-version': '2025-11-25',
-          'last-event-id': lastEventId ?? '',
-        },
-      })
+      const thief = new WireClient(urlDoor(`${proxy.url}/mcp`), other.sessionId() ?? '')
+      const response = await thief.get(lastEventId)
       expect(response.status).toBe(400)
       expect(await response.text()).not.toContain('secret')
     })

@@ -5,8 +5,7 @@
 import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { finished } from 'node:stream/promises'
-import { setTimeout as delay } from 'node:timers/promises'
-import { within } from '../harness/within.js'
+import { until } from '../harness/within.js'
 
 /** A node goes when it has not answered so many health checks in a row; one that says that it is not ready goes at once. */
 const MISSES = 2
@@ -64,10 +63,7 @@ export class Balancer {
 
   /** Resolves when requests go to the node. */
   async takes(node: string): Promise<void> {
-    const poll = async () => {
-      while (!this.rotation.includes(node)) await delay(20)
-    }
-    await within(poll(), 'a node in rotation')
+    await until(() => this.rotation.includes(node), 'a node in rotation')
   }
 
   /**

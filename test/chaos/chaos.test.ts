@@ -5,13 +5,12 @@
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, onTestFailed, onTestFinished, test } from 'vitest'
-import { HEARTBEAT_TTL } from '../../src/cluster/node.js'
+import { type Random, seeded } from '../harness/random.js'
 import { SDKS } from '../harness/server.js'
 import { Balancer } from './balancer.js'
 import { type Call, ChaosClient } from './client.js'
-import { BACKENDS, Cluster, type Node } from './cluster.js'
+import { BACKENDS, Cluster, HEARTBEAT_TTL, type Node } from './cluster.js'
 import { disorder, load, table } from './load.js'
-import { type Random, seeded } from './random.js'
 import { TOOLS } from './tools.js'
 
 const LONG = process.env.CHAOS_SECONDS !== undefined
@@ -117,7 +116,7 @@ class Storm {
       // a process that stands still within a transaction keeps SQLite's lock, and all others out
       if (!this.cluster.backend.restart) this.away.push({ from: at, to: this.now })
     } else {
-      await (what === 'kill' ? node.kill() : node.drain())
+      await (what === 'kill' ? node.kill() : node.terminate())
       // a node that starts while its backend is away ends again
       while (this.#restarting) await delay(50)
       await node.start().catch(() => node.start())
@@ -142,7 +141,7 @@ describe.each(BACKENDS.map((backend, index) => ({ ...backend, index })))('$name'
       })
       onTestFinished(() => cluster.stop())
       onTestFailed(() =>
-        console.error(`seed ${SEED}\n${cluster.nodes.flatMap(({ log }) => log.slice(-30)).join('\n')}`),
+        console.error(`seed ${SEED}\n${cluster.nodes.flatMap(({ lines }) => lines.all.slice(-30)).join('\n')}`),
       )
       const balancer = await Balancer.start(cluster.nodes.map(({ origin }) => origin))
       onTestFinished(() => balancer.close())

@@ -4,11 +4,9 @@
  * nothing to come back with. Only such a call may be lost.
  */
 import { randomUUID } from 'node:crypto'
-import { Client as ClientV2, StreamableHTTPClientTransport as HttpV2 } from '@modelcontextprotocol/client'
-import { Client as ClientV1 } from '@modelcontextprotocol/sdk/client/index.js'
-import { StreamableHTTPClientTransport as HttpV1 } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
-import type { Transport as TransportV1 } from '@modelcontextprotocol/sdk/shared/transport.js'
-import { ElicitRequestSchema } from '@modelcontextprotocol/sdk/types.js'
+import { connect } from '../harness/client.js'
+import type { ClientCalls } from '../harness/client-parts.js'
+import { parseEventId } from '../harness/event-id.js'
 import type { Sdk } from '../harness/server.js'
 import { within } from '../harness/within.js'
 import type { Tool, Work } from './tools.js'
@@ -45,26 +43,8 @@ export interface Call extends Work {
   aside: number[]
 }
 
-const RECONNECTION = {
-  initialReconnectionDelay: 50,
-  maxReconnectionDelay: 200,
-  reconnectionDelayGrowFactor: 1.5,
-  maxRetries: 1000,
-}
 /** What has come through may still be on its way to the SDK's parser, in ms. */
 const PARSING = 100
-
-interface CallOptions {
-  onprogress(progress: { progress: number }): void
-  onresumptiontoken(token: string): void
-  signal: AbortSignal
-  timeout: number
-}
-
-interface Answer {
-  content?: unknown
-  isError?: unknown
-}
 
 interface Message {
   id?: string | number
@@ -91,8 +71,7 @@ export class ChaosClient {
   /** By stream: the call that it answers, and how many event ids have come. */
   #streams = new Map<string, { key: string; tokens: number }>()
   #responses = new Set<string | number>()
-  #callTool!: (name: string, args: Work, options: CallOptions) => Promise<Answer>
-  #close!: () => Promise<void>
+  #sdk!: ClientCalls
   /** The elicitation that each wire id stands for. */
   #asked = new Map<string | number, string>()
   #standing: () => void = () => {}
@@ -109,7 +88,15 @@ export class ChaosClient {
     const stands = new Promise<void>((resolve) => {
       client.#standing = resolve
     })
-    await client.#connect(new URL(url))
+    client.#sdk = await connect(sdk, {
+      name: 'chaos',
+      url: new URL(url),
+      handlers: {
+        elicitation: (message) => ({ action: 'accept', content: { username: message, email: 'user@example.com' } }),
+      },
+      fetch: client.#fetch,
+      onmessage: (message) => client.#received(message),
+    })
     await within(stands, 'an open standalone stream')
     return client
   }
@@ -130,7 +117,7 @@ export class ChaosClient {
       abort.abort()
     }
     this.#running.set(key, { call, lose })
-    const answer = this.#callTool(
+    const answer = this.#sdk.callTool(
       tool,
       { key, ...work },
       {
@@ -138,7 +125,7 @@ export class ChaosClient {
         onresumptiontoken: (token) => {
           call.resumable = true
           call.token = token
-          const stream = token.split('.')[1] ?? ''
+          const { stream } = parseEventId(token)
           this.#streams.set(stream, { key, tokens: (this.#streams.get(stream)?.tokens ?? 0) + 1 })
         },
         signal: abort.signal,
@@ -165,42 +152,11 @@ export class ChaosClient {
   }
 
   close(): Promise<void> {
-    return this.#close()
+    return this.#sdk.close()
   }
 
-  async #connect(url: URL): Promise<void> {
-    const info = { name: 'chaos', version: '1' }
-    const options = { fetch: this.#fetch, reconnectionOptions: RECONNECTION }
-    const elicited = (message: string) => ({
-      action: 'accept' as const,
-      content: { username: message, email: 'user@example.com' },
-    })
-    if (this.sdk === 'v1') {
-      const client = new ClientV1(info, { capabilities: { elicitation: {} } })
-      client.setRequestHandler(ElicitRequestSchema, ({ params }) => elicited(params.message))
-      client.fallbackNotificationHandler = async () => {}
-      const transport = new HttpV1(url, options)
-      await client.connect(transport as TransportV1)
-      const { onmessage } = transport
-      transport.onmessage = (message) => this.#received(message as Message, () => onmessage?.(message))
-      this.#callTool = async (name, args, rest) =>
-        (await client.callTool({ name, arguments: { ...args } }, undefined, rest)) as Answer
-      this.#close = () => client.close()
-      return
-    }
-    const client = new ClientV2(info, { capabilities: { elicitation: {} } })
-    client.setRequestHandler('elicitation/create', ({ params }) => elicited(params.message))
-    client.fallbackNotificationHandler = async () => {}
-    const transport = new HttpV2(url, options)
-    await client.connect(transport)
-    const { onmessage } = transport
-    transport.onmessage = (message) => this.#received(message as Message, () => onmessage?.(message))
-    this.#callTool = (name, args, rest) => client.callTool({ name, arguments: { ...args } }, rest)
-    this.#close = () => client.close()
-  }
-
-  /** Each message, once the SDK has it. */
-  #received(message: Message, pass: () => void): void {
+  /** Each message, on its way to the SDK. */
+  #received(message: Message): void {
     const { id, method, params } = message
     if (method === undefined && id !== undefined) {
       if (this.#responses.has(id)) this.doubled.push(`response ${id}`)
@@ -213,7 +169,6 @@ export class ChaosClient {
       const call = this.calls.find((each) => each.key === key)
       if (call) call[where === 'own' ? 'own' : 'aside'].push(Number(step))
     }
-    pass()
   }
 
   readonly #fetch = async (url: string | URL, init: RequestInit = {}): Promise<Response> => {
@@ -224,7 +179,7 @@ export class ChaosClient {
     if (body?.method === 'initialize') this.initializes++
     const key = body?.method === 'tools/call' ? (body.params?.arguments as Work | undefined)?.key : undefined
     const lastEventId = headers.get('last-event-id')
-    const resumed = this.#streams.get(lastEventId?.split('.')[1] ?? '')
+    const resumed = this.#streams.get(parseEventId(lastEventId ?? undefined).stream)
     if (init.method === 'GET' && !lastEventId) this.cursorless++
     const answers = body && body.method === undefined ? this.#asked.get(body.id ?? '') : undefined
     let response: Response
@@ -251,7 +206,7 @@ export class ChaosClient {
     running.call.resumed++
     const { tokens } = resumed
     return watched(response, () => {
-      if (this.#streams.get(lastEventId?.split('.')[1] ?? '')?.tokens !== tokens) return
+      if (this.#streams.get(parseEventId(lastEventId ?? undefined).stream)?.tokens !== tokens) return
       if (!this.#running.has(resumed.key)) return
       this.lostCursors++
       running.lose('its resumed stream ended before an event id came, and the SDK forgot where it was')

@@ -1,14 +1,9 @@
 /** Real nodes as processes, to be killed, paused, drained and started again; all on one backend. */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
-import { build } from 'esbuild'
+import { Child } from '../harness/child.js'
 import type { Sdk } from '../harness/server.js'
-import { within } from '../harness/within.js'
-import { discard, freePorts, type PrivateServer, removeAtExit, scratch } from '../services/children.js'
+import { discard, freePorts, type PrivateServer, scratch } from '../services/children.js'
 import { postgresProgram, redisProgram, startPostgres, startRedis } from '../services/use.js'
 import type { NodeOptions } from './node.js'
 import type { Run } from './tools.js'
@@ -24,107 +19,34 @@ export const BACKENDS: {
 if (await redisProgram()) BACKENDS.push({ name: 'Redis', start: startRedis })
 if (await postgresProgram()) BACKENDS.push({ name: 'PostgreSQL', start: startPostgres })
 
-const FOLDER = fileURLToPath(new URL(`../../node_modules/.cache/chaos-${process.pid}`, import.meta.url))
-let compiled: Promise<string> | undefined
-
-/** Compiled, because a node starts three times as fast as through a loader. */
-function program(): Promise<string> {
-  compiled ??= compile()
-  return compiled
-}
-
-async function compile(): Promise<string> {
-  removeAtExit(FOLDER)
-  await build({
-    entryPoints: [fileURLToPath(new URL('node.ts', import.meta.url))],
-    outdir: FOLDER,
-    outExtension: { '.js': '.mjs' },
-    bundle: true,
-    packages: 'external',
-    splitting: true,
-    format: 'esm',
-    platform: 'node',
-    target: 'node20',
-    logLevel: 'silent',
-  })
-  return `${FOLDER}/node.mjs`
-}
+/** Silence after which a node is taken for dead, in ms (docs/contract.md). */
+export const HEARTBEAT_TTL = 5000
 
 export interface ClusterOptions extends NodeOptions {
   sdk: Sdk
   backend: string
 }
 
-export class Node {
-  /** What it wrote to stderr, in all its lives. */
-  readonly log: string[] = []
+export class Node extends Child {
   /** Process ids that ended without a chance to finish what they had begun. */
   readonly killed = new Set<number>()
-  #child: ChildProcess | undefined
-  #paused = false
 
   constructor(
     readonly origin: string,
     private readonly ledger: string,
     private readonly options: ClusterOptions,
-  ) {}
-
-  get pid(): number | undefined {
-    return this.#child?.pid
-  }
-
-  get paused(): boolean {
-    return this.#paused
+  ) {
+    super('chaos/node.ts')
   }
 
   async start(): Promise<void> {
     const { sdk, backend, ...options } = this.options
-    const args = [sdk, backend, new URL(this.origin).port, this.ledger, JSON.stringify(options)]
-    const child = spawn(process.execPath, [await program(), ...args])
-    this.#child = child
-    createInterface({ input: child.stderr }).on('line', (line) => this.log.push(line))
-    const ended = once(child, 'exit').then(() => {
-      if (this.#child === child) this.#child = undefined
-      throw new Error(`a node ended: ${this.log.slice(-5).join('\n')}`)
-    })
-    ended.catch(() => {})
-    const ready = once(createInterface({ input: child.stdout }), 'line')
-    ready.catch(() => {})
-    await within(Promise.race([ready, ended]), 'a node that is ready', 30_000)
+    await this.spawn([sdk, backend, new URL(this.origin).port, this.ledger, JSON.stringify(options)])
   }
 
-  /** SIGKILL; resolves when it is dead. */
-  async kill(): Promise<void> {
-    if (this.#child?.pid !== undefined) this.killed.add(this.#child.pid)
-    await this.#end('SIGKILL')
-  }
-
-  /** SIGTERM; resolves when it has drained and ended. */
-  drain(): Promise<void> {
-    return this.#end('SIGTERM')
-  }
-
-  /** SIGSTOP: connections stay open, nothing answers. */
-  pause(): void {
-    this.#paused = true
-    this.#child?.kill('SIGSTOP')
-  }
-
-  resume(): void {
-    this.#paused = false
-    this.#child?.kill('SIGCONT')
-  }
-
-  async #end(signal: NodeJS.Signals): Promise<void> {
-    const child = this.#child
-    if (!child) return
-    const exit = once(child, 'exit')
-    child.kill(signal)
-    try {
-      await within(exit, `the end of a node after ${signal}: ${this.log.slice(-5).join('\n')}`, 30_000)
-    } finally {
-      child.kill('SIGKILL')
-    }
+  override async kill(): Promise<void> {
+    if (this.pid !== undefined) this.killed.add(this.pid)
+    await super.kill()
   }
 }
 

@@ -2,14 +2,15 @@
  * A node that is gone, or seemed to be: whoever follows its streams gets one answer, and soon (DESIGN, "Dead node").
  * `CHAOS_SECONDS` set: in every pairing.
  */
-import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, onTestFailed, onTestFinished, test } from 'vitest'
-import { HEARTBEAT_TTL } from '../../src/cluster/node.js'
+import { urlDoor } from '../harness/door.js'
+import { parseEventId } from '../harness/event-id.js'
 import { SDKS, type Sdk } from '../harness/server.js'
-import { within } from '../harness/within.js'
+import { WireClient } from '../harness/wire-client.js'
+import { until } from '../harness/within.js'
 import { Balancer } from './balancer.js'
 import { type Call, ChaosClient } from './client.js'
-import { BACKENDS, Cluster } from './cluster.js'
+import { BACKENDS, Cluster, HEARTBEAT_TTL } from './cluster.js'
 import type { Run } from './tools.js'
 
 /** In every pairing; else each line in one of them. */
@@ -28,20 +29,13 @@ const TIMEOUT = 60_000
 /** The work of the safe call, which is done twice, in ms. */
 const SAFE_WORK = 2000
 
-async function eventually(what: string, holds: () => boolean): Promise<void> {
-  const poll = async () => {
-    while (!holds()) await delay(20)
-  }
-  await within(poll(), what)
-}
-
 describe.each(BACKENDS)('$name', (backend) => {
   /** Two nodes; two calls that run on A: one that must not run twice and would take half a minute, and one that may. */
   async function running(sdk: Sdk) {
     const cluster = await Cluster.start(backend, { sdk, retryInterval: 100 }, 2)
     onTestFinished(() => cluster.stop())
     const [a, b] = cluster.nodes as [(typeof cluster.nodes)[0], (typeof cluster.nodes)[0]]
-    onTestFailed(() => console.error([...a.log.slice(-20), ...b.log.slice(-20)].join('\n')))
+    onTestFailed(() => console.error([...a.lines.all.slice(-20), ...b.lines.all.slice(-20)].join('\n')))
     const balancer = await Balancer.start([a.origin, b.origin], { interval: 0 })
     onTestFinished(() => balancer.close())
     balancer.rotation = [a.origin]
@@ -52,12 +46,12 @@ describe.each(BACKENDS)('$name', (backend) => {
       client.call('long', { steps: 1, ms: SAFE_WORK }, BOUND),
     ]
     const [once, again] = client.calls as [Call, Call]
-    await eventually('both streams', () => once.progress.length > 1 && again.resumable)
+    await until(() => once.progress.length > 1 && again.resumable, 'both streams')
     const follow = async (node: typeof a) => {
       balancer.rotation = [node.origin]
       while (balancer.streams > 0) balancer.cut(0, false)
       const from = once.progress.length
-      if (node === b) await eventually('progress from A through B', () => once.progress.length > from + 1)
+      if (node === b) await until(() => once.progress.length > from + 1, 'progress from A through B')
     }
     return { cluster, a, b, balancer, client, calls, once, again, follow }
   }
@@ -113,7 +107,7 @@ describe.each(BACKENDS)('$name', (backend) => {
       expect(again.pid).toBe(b.pid)
       expect(took).toBeLessThan(LIMIT)
       const unheard = () => runs(cluster, once, 'aborted').some((run) => run.pid === pid)
-      await eventually('the end of what nobody hears', unheard)
+      await until(unheard, 'the end of what nobody hears')
       for (const call of [once, again]) {
         const messages = await stream(balancer.url, client, call)
         expect(messages.filter((message) => !('method' in message))).toHaveLength(1)
@@ -128,22 +122,11 @@ describe.each(BACKENDS)('$name', (backend) => {
   )
 })
 
-interface Message {
-  method?: string
-  params?: { progress?: number }
-}
-
 /** All of the stream that answered a call, from its beginning to its end. */
-async function stream(url: string, client: ChaosClient, { token }: Call): Promise<Message[]> {
-  const response = await fetch(url, {
-    headers: {
-      accept: 'text/event-stream',
-      'mcp-session-id': [...client.sessionIds][0] ?? '',
-      'mcp-protocol-version': '2025-11-25',
-      'last-event-id': `${token?.split('.').slice(0, 2).join('.')}.0`,
-    },
-  })
-  expect(response.status).toBe(200)
-  const text = await within(response.text(), 'the end of the stream')
-  return [...text.matchAll(/^data: (.+)$/gm)].map(([, data]) => JSON.parse(data ?? '') as Message)
+async function stream(url: string, client: ChaosClient, { token }: Call) {
+  const { tag, stream } = parseEventId(token)
+  const wire = new WireClient(urlDoor(url), [...client.sessionIds][0] ?? '')
+  const reply = await wire.get(`${tag}.${stream}.0`)
+  expect(reply.status).toBe(200)
+  return (await reply.rest()).map(({ message }) => message)
 }

@@ -1,6 +1,6 @@
 /** Constant load: clients that call tools of every kind, and what came of it. */
+import type { Random } from '../harness/random.js'
 import type { Call, ChaosClient, Outcome } from './client.js'
-import type { Random } from './random.js'
 import { TOOLS, type Tool } from './tools.js'
 
 const KINDS: readonly Tool[] = Object.keys(TOOLS) as Tool[]

@@ -1,11 +1,11 @@
 /** Three nodes restarted one by one under constant load, behind a balancer that tries nothing twice. */
 import { describe, expect, onTestFailed, onTestFinished, test } from 'vitest'
+import { seeded } from '../harness/random.js'
 import { SDKS } from '../harness/server.js'
 import { Balancer } from './balancer.js'
 import { type Call, ChaosClient } from './client.js'
 import { BACKENDS, Cluster, type Node } from './cluster.js'
 import { disorder, load, table } from './load.js'
-import { seeded } from './random.js'
 
 /** Twice what the balancer takes to notice: its interval, and its patience. */
 const NOTICE = 1000
@@ -17,7 +17,7 @@ describe.each(BACKENDS)('$name', (backend) => {
     const drain = { notice: NOTICE, timeout: 1000 }
     const cluster = await Cluster.start(backend, { sdk: 'v2', retryInterval: 100, drain })
     onTestFinished(() => cluster.stop())
-    onTestFailed(() => console.error(cluster.nodes.flatMap(({ log }) => log.slice(-20)).join('\n')))
+    onTestFailed(() => console.error(cluster.nodes.flatMap(({ lines }) => lines.all.slice(-20)).join('\n')))
     const balancer = await Balancer.start(cluster.nodes.map(({ origin }) => origin))
     onTestFinished(() => balancer.close())
     const clients = await Promise.all([...SDKS, ...SDKS].map((sdk) => ChaosClient.connect(sdk, balancer.url)))
@@ -40,7 +40,7 @@ describe.each(BACKENDS)('$name', (backend) => {
   }
 
   test('with drain, no call fails', async () => {
-    const { calls, clients } = await roll((node) => node.drain())
+    const { calls, clients } = await roll((node) => node.terminate())
     console.log(`${backend.name}: rolling restart with drain\n${table(calls)}`)
     expect(calls.filter(({ outcome }) => outcome !== 'ok').map(({ tool, why }) => `${tool}: ${why}`)).toEqual([])
     expect(calls.length).toBeGreaterThan(50)

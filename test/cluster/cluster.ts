@@ -1,20 +1,19 @@
 /** Three nodes, each a process of its own, on one backend, behind a proxy without affinity. */
 import { join } from 'node:path'
 import { describe } from 'vitest'
-import type { SessionHandler } from '../../src/index.js'
-import { NODE_HEADER, startProxy, type TestProxy } from '../harness/proxy.js'
+import { type Door, urlDoor } from '../harness/door.js'
+import { startProxy, type TestProxy } from '../harness/proxy.js'
 import { type ServerOptions, startServer, type TestServer } from '../harness/server.js'
-import { within } from '../harness/within.js'
+import { type InitializeOptions, openSession, type WireClient } from '../harness/wire-client.js'
 import { discard, scratch } from '../services/children.js'
 import { describeWith, postgresUrl, redisClusterNodes, redisUrl, unique } from '../services/use.js'
-import { type InitializeOptions, openSession, type WireClient } from '../session/wire-client.js'
 
 /** Index of a node. */
 export const A = 0
 export const B = 1
 export const C = 2
 
-export interface ClusterOptions extends Omit<ServerOptions, 'port'> {
+export interface ClusterOptions extends ServerOptions {
   /** Default 3. */
   size?: number
 }
@@ -42,14 +41,14 @@ export class Cluster {
     return node
   }
 
-  /** A node as something that answers requests, for {@link WireClient}s. */
-  at(index: number): Pick<SessionHandler, 'fetch'> {
-    return { fetch: (request, options) => forward(request, options?.parsedBody, this.node(index).url) }
+  /** A way to one node, for {@link WireClient}s; `patience`: longest wait for an answer, in ms. */
+  at(index: number, patience?: number): Door {
+    return urlDoor(this.node(index).url, patience)
   }
 
   /** A client without an SDK, whose requests go to node A until it is told otherwise. */
   open(options?: InitializeOptions): Promise<WireClient> {
-    return within(openSession(this.at(A), options), 'a new session')
+    return openSession(this.at(A), options)
   }
 
   /** Does something with all nodes at once. */
@@ -80,14 +79,6 @@ export async function startCluster({ size = 3, ...options }: ClusterOptions): Pr
     await Promise.all(nodes.map((node) => node.kill()))
     throw error
   }
-}
-
-async function forward(request: Request, body: unknown, url: string): Promise<Response> {
-  const { method, headers } = request
-  // A connection of its own: one that is kept would go with a node that is killed, and fail the next request.
-  headers.set('connection', 'close')
-  headers.delete(NODE_HEADER)
-  return fetch(url, { method, headers, ...(body !== undefined && { body: JSON.stringify(body) }) })
 }
 
 export interface BackendKind {

@@ -1,8 +1,8 @@
 /** What the program around a node tells all sessions of the cluster. */
 import { beforeAll, beforeEach, describe, expect, onTestFailed, onTestFinished, test } from 'vitest'
-import { waitFor } from '../cli/wait.js'
-import { within } from '../harness/within.js'
-import type { EventStream, InitializeOptions, WireClient } from '../session/wire-client.js'
+import type { Reply } from '../harness/reply.js'
+import type { InitializeOptions, WireClient } from '../harness/wire-client.js'
+import { until, within } from '../harness/within.js'
 import { A, B, C, type Cluster, describeBackends, startCluster } from './cluster.js'
 
 const WATCHED = 'test://watched-resource'
@@ -22,15 +22,15 @@ describeBackends((backend, name) => {
     // Deleted, so that no later test tells it anything.
     onTestFinished(async () => void (await client.on(cluster.at(A)).delete()))
     for (const uri of uris) {
-      const answer = await within(client.request('resources/subscribe', { uri }), 'a subscription')
+      const answer = await client.request('resources/subscribe', { uri })
       expect(answer.status).toBe(200)
     }
-    for (const node of live) await within(client.on(cluster.at(node)).request('ping'), 'an answer to ping')
+    for (const node of live) await client.on(cluster.at(node)).request('ping')
     const events = stream === undefined ? undefined : await open(client, stream)
     return { client, events }
   }
 
-  const open = (client: WireClient, node: number) => within(client.on(cluster.at(node)).get(), 'an open stream')
+  const open = (client: WireClient, node: number) => client.on(cluster.at(node)).get()
 
   /** The methods of all that comes on the stream before a log message that each of the nodes sends now. */
   async function heard({ client, events }: Listener): Promise<string[]> {
@@ -38,7 +38,7 @@ describeBackends((backend, name) => {
     const marks = new Set([A, B, C].map((node) => `mark ${node} ${Math.random()}`))
     for (const [node, text] of [...marks].entries()) {
       const call = { name: 'log', arguments: { level: 'emergency', text } }
-      await within(client.on(cluster.at(node)).request('tools/call', call), 'an answer to log')
+      await client.on(cluster.at(node)).request('tools/call', call)
     }
     const methods: string[] = []
     const read = async () => {
@@ -56,7 +56,7 @@ describeBackends((backend, name) => {
   async function expectHeard(listeners: Listener[], methods: string[]): Promise<void> {
     for (const listener of listeners) {
       expect(await heard(listener)).toEqual(methods)
-      await listener.events?.cancel()
+      await listener.events?.leave()
     }
   }
 
@@ -86,7 +86,7 @@ describeBackends((backend, name) => {
           'notifications/resources/list_changed',
           TOOLS,
         ])
-        await listener.events?.cancel()
+        await listener.events?.leave()
       }
     })
 
@@ -106,7 +106,7 @@ describeBackends((backend, name) => {
         await session({ live: [A, B], stream: C, uris: ['test://other'] }),
       ]
       const former = await session({ live: [A, B, C], stream: B, uris: [WATCHED] })
-      await within(former.client.on(cluster.at(C)).request('resources/unsubscribe', { uri: WATCHED }), 'its end')
+      await former.client.on(cluster.at(C)).request('resources/unsubscribe', { uri: WATCHED })
       await cluster.node(A).notify(WATCHED)
       await expectHeard(subscribers, [`${UPDATED} ${WATCHED}`])
       await expectHeard([...others, former], [])
@@ -125,7 +125,7 @@ describeBackends((backend, name) => {
       const other = await session({ live: [A, B], stream: C })
       for (const [index, node] of cluster.nodes.entries()) {
         expect(await node.notifySession(listener.client.sessionId, `from ${index}`)).toBe(true)
-        const event = await within((listener.events as EventStream).next(), 'the message')
+        const event = await (listener.events as Reply).next()
         expect(event?.message.params).toEqual({ level: 'info', data: `from ${index}` })
         expect(await node.notifySession('nobody', 'lost')).toBe(false)
       }
@@ -134,9 +134,9 @@ describeBackends((backend, name) => {
 
     test('a session that was deleted hears nothing, and its stream ends', async () => {
       const { client, events } = await session({ live: [A, B], stream: C })
-      await within(client.on(cluster.at(A)).delete(), 'an answer to DELETE')
+      await client.on(cluster.at(A)).delete()
       await cluster.node(B).notifyList('tools')
-      expect(await within((events as EventStream).rest(), 'the end of the stream')).toEqual([])
+      expect(await (events as Reply).rest()).toEqual([])
     })
   })
 
@@ -151,17 +151,17 @@ describeBackends((backend, name) => {
       const subscriber = await session({ live: [A, B, C], stream: C, uris: [WATCHED] })
       const other = await session({ live: [B], stream: B })
       // The GETs have restored instances; those go with the next exchange that ends on their node.
-      for (const node of [B, C]) await within(other.client.on(cluster.at(node)).request('ping'), 'an answer to ping')
+      for (const node of [B, C]) await other.client.on(cluster.at(node)).request('ping')
       const counts = async (of: 'liveSessions' | 'openStreams') =>
         (await Promise.all(cluster.nodes.map((node) => node.status()))).map((status) => status[of])
-      await waitFor(async () => (await counts('liveSessions')).join() === '0,0,0')
+      await until(async () => (await counts('liveSessions')).join() === '0,0,0', 'no instance anywhere')
       expect(await counts('openStreams')).toEqual([0, 1, 1])
       await cluster.node(A).notify(WATCHED)
       await cluster.node(A).notifyList('tools')
       expect(await counts('liveSessions')).toEqual([0, 0, 0])
       expect((await heard(subscriber)).toSorted()).toEqual([`${UPDATED} ${WATCHED}`, TOOLS])
       expect(await heard(other)).toEqual([TOOLS])
-      for (const { events } of [subscriber, other]) await events?.cancel()
+      for (const { events } of [subscriber, other]) await events?.leave()
     })
   })
 })
@@ -174,5 +174,5 @@ interface SessionOptions extends InitializeOptions {
 
 interface Listener {
   client: WireClient
-  events: EventStream | undefined
+  events: Reply | undefined
 }

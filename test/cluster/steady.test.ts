@@ -6,8 +6,8 @@ import { Redis } from 'ioredis'
 import pg from 'pg'
 import { expect, onTestFailed, onTestFinished, test } from 'vitest'
 import { sqlite } from '../../src/backend/sqlite.js'
-import { waitFor } from '../cli/wait.js'
-import { within } from '../harness/within.js'
+import type { WireClient } from '../harness/wire-client.js'
+import { until, within } from '../harness/within.js'
 import {
   describeWith,
   postgresProgram,
@@ -18,7 +18,6 @@ import {
   startPostgres,
   startRedis,
 } from '../services/use.js'
-import { EventStream, type WireClient } from '../session/wire-client.js'
 import { A, B, C, type Cluster, type ClusterOptions, SQLITE, startCluster } from './cluster.js'
 
 const CALLS = 500
@@ -43,8 +42,7 @@ interface Meter {
 /** 500 calls, each on one of the nodes in turn; prints what they cost. */
 async function expectFreeCalls(name: string, nodes: Cluster, meter: Meter): Promise<void> {
   const client = await nodes.open()
-  const echo = (text: string) =>
-    within(client.request('tools/call', { name: 'echo', arguments: { text } }), 'an answer to echo')
+  const echo = (text: string) => client.request('tools/call', { name: 'echo', arguments: { text } })
   for (const node of [A, B, C]) {
     client.on(nodes.at(node))
     expect((await echo('warm')).status).toBe(200)
@@ -144,22 +142,21 @@ async function liveAndDie(nodes: Cluster): Promise<WireClient> {
   const client = await nodes.open({ capabilities: { elicitation: {} } })
   const id = client.sessionId
   const call = (node: number, name: string, args: object) =>
-    within(client.on(nodes.at(node)).request('tools/call', { name, arguments: args }), `an answer to ${name}`)
+    client.on(nodes.at(node)).request('tools/call', { name, arguments: args })
   const standalone = await client.on(nodes.at(C)).get()
   for (const node of [A, B, C]) expect((await call(node, 'count', {})).status).toBe(200)
   await client.request('logging/setLevel', { level: 'info' })
   await client.request('resources/subscribe', { uri: 'test://watched-resource' })
   // Too big to travel with its news.
   await call(A, 'log', { level: 'error', text: `${id} ${'x'.repeat(20_000)}` })
-  await within(standalone.next(), 'the log message')
+  await standalone.next()
   const slow = { name: 'slow', arguments: { steps: 20, ms: 10 }, _meta: { progressToken: 1 } }
-  expect((await within(client.on(nodes.at(B)).request('tools/call', slow), 'the steps')).events).toHaveLength(21)
+  expect((await client.on(nodes.at(B)).request('tools/call', slow)).events).toHaveLength(21)
   const hold = { name: 'hold', arguments: { name: id } }
-  const message = { jsonrpc: '2.0', id: 'hold', method: 'tools/call', params: hold }
-  const holding = new EventStream(await client.on(nodes.at(B)).send('POST', message))
+  const holding = await client.on(nodes.at(B)).open({ id: 'hold', method: 'tools/call', params: hold })
   await nodes.node(B).lines.first((line) => line === `holding ${id}`, 'the running call')
 
-  expect((await within(client.on(nodes.at(A)).delete(), 'an answer to DELETE')).status).toBe(200)
+  expect((await client.on(nodes.at(A)).delete()).status).toBe(200)
   await nodes.node(B).lines.first((line) => line === `aborted ${id}`, 'the end of the running call')
   await within(Promise.all([holding.rest(), standalone.rest()]), 'the end of the streams')
   // Whatever was on its way when the session ended has had its chance when the nodes are gone.
@@ -188,7 +185,7 @@ async function expectRedisTombstone(clients: Redis[], nodes: Cluster): Promise<v
   expect(life).toBeLessThanOrEqual(TOMBSTONE_TTL)
   // There is no clock to be set: what is left goes by Redis's own expiry.
   for (const client of clients) await client.pexpire(key, 1).catch(() => 0)
-  await waitFor(async () => (await redisKeys(clients, nodes.namespace)).size === 0)
+  await until(async () => (await redisKeys(clients, nodes.namespace)).size === 0)
 }
 
 describeWith('after DELETE, in Redis', await redisUrl(), (url) => {
@@ -223,7 +220,7 @@ test('after DELETE, in SQLite, only the tombstone is left, and goes', { timeout:
 
   const later = sqlite({ file, now: () => Date.now() + TOMBSTONE_TTL })
   onTestFinished(() => later.close?.())
-  await waitFor(async () => {
+  await until(async () => {
     // Whoever writes sweeps.
     await later.bus?.leave('nobody')
     return filled().length === 0

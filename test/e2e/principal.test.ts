@@ -3,7 +3,9 @@ import { join } from 'node:path'
 import { beforeAll, describe, expect, onTestFailed, test } from 'vitest'
 import type { WhoAmI } from '../fixtures/content.js'
 import { connectClient, type TestClient } from '../harness/client.js'
+import { type Sent, urlDoor } from '../harness/door.js'
 import { startServer, type TestServer } from '../harness/server.js'
+import { type InitializeOptions, openSession, WireClient } from '../harness/wire-client.js'
 import { discard, scratch } from '../services/children.js'
 
 /** Bearer tokens as the fixture reads them: client, or client/user; undefined: anonymous. */
@@ -29,65 +31,40 @@ beforeAll(async () => {
   }
 })
 
-interface Answer {
-  status: number
-  body: string
-  sessionId: string | null
-}
+const as = (token: string | undefined): InitializeOptions =>
+  token === undefined ? {} : { headers: { authorization: `Bearer ${token}` } }
 
-async function send(sessionId: string | undefined, token: string | undefined, init: RequestInit): Promise<Answer> {
-  const response = await fetch(server.url, {
-    ...init,
-    headers: {
-      accept: 'application/json, text/event-stream',
-      'content-type': 'application/json',
-      'mcp-protocol-version': '2025-11-25',
-      ...(sessionId === undefined ? {} : { 'mcp-session-id': sessionId }),
-      ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
-    },
-    signal: AbortSignal.timeout(5_000),
-  })
-  return { status: response.status, body: await response.text(), sessionId: response.headers.get('mcp-session-id') }
-}
+/** Whoever has that token, with somebody's session id. */
+const visitor = (sessionId: string, token: string | undefined) =>
+  new WireClient(urlDoor(server.url), sessionId, undefined, as(token))
 
-const post = (message: object): RequestInit => ({
-  method: 'POST',
-  body: JSON.stringify({ jsonrpc: '2.0', ...message }),
-})
+const CALL = { jsonrpc: '2.0', id: 77, method: 'tools/call', params: { name: 'count', arguments: {} } }
 
 /** Every way into a session. */
-const WAYS: Record<string, RequestInit> = {
-  'POST of a request': post({ id: 77, method: 'tools/call', params: { name: 'count', arguments: {} } }),
-  'POST of a notification': post({ method: 'notifications/cancelled', params: { requestId: 1 } }),
-  'POST of a response': post({ id: 'x', result: {} }),
+const WAYS: Record<string, Sent> = {
+  'POST of a request': { body: CALL },
+  'POST of a notification': {
+    body: { jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: 1 } },
+  },
+  'POST of a response': { body: { jsonrpc: '2.0', id: 'x', result: {} } },
   GET: { method: 'GET' },
   DELETE: { method: 'DELETE' },
 }
 
 async function expectShutOut(sessionId: string, token: string | undefined): Promise<void> {
-  for (const [way, init] of Object.entries(WAYS)) {
-    const answer = await send(sessionId, token, init)
-    expect(answer.status, way).toBe(404)
-    expect(JSON.parse(answer.body), way).toMatchObject({ jsonrpc: '2.0', error: { code: -32001 } })
+  for (const [way, sent] of Object.entries(WAYS)) {
+    const { status, text, body, headers } = await visitor(sessionId, token).send(sent)
+    expect(status, way).toBe(404)
+    expect(body, way).toMatchObject({ jsonrpc: '2.0', error: { code: -32001 } })
+    expect(headers, way).not.toHaveProperty('mcp-session-id')
     // Nothing tells a foreign session from one that never was.
-    const unknown = await send(crypto.randomUUID(), token, init)
-    expect({ ...answer, sessionId: answer.sessionId === sessionId }, way).toEqual({
-      ...unknown,
-      sessionId: unknown.sessionId !== null,
+    const unknown = await visitor(crypto.randomUUID(), token).send(sent)
+    expect({ status, text, headers: Object.keys(headers) }, way).toEqual({
+      status: unknown.status,
+      text: unknown.text,
+      headers: Object.keys(unknown.headers),
     })
   }
-}
-
-/** A session that nobody follows, so that after a restart nobody is there before the next request. */
-async function openUnattended(token: string | undefined): Promise<string> {
-  const clientInfo = { name: 'unattended', version: '1.0.0' }
-  const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo }
-  const { sessionId } = await send(undefined, token, post({ id: 0, method: 'initialize', params }))
-  expect(sessionId).not.toBeNull()
-  expect(await send(sessionId ?? '', token, post({ method: 'notifications/initialized' }))).toMatchObject({
-    status: 202,
-  })
-  return sessionId ?? ''
 }
 
 async function expectUndisturbed(owner: TestClient, mark: string): Promise<void> {
@@ -125,21 +102,21 @@ describe.each(CASES)('a session of $owner used by $what', ({ owner: token, stran
 
 test.each(CASES)('a session of $owner that $what finds first after a restart stays its owner’s', async (people) => {
   onTestFailed(() => console.error(server.log))
-  const sessionId = await openUnattended(people.owner)
+  // Nobody follows it, so that after the restart nobody is there before the next request.
+  const owner = await openSession(urlDoor(server.url), as(people.owner))
   await server.kill()
   await server.start()
-  await expectShutOut(sessionId, people.stranger)
-  const call = WAYS['POST of a request'] ?? {}
-  expect(await send(sessionId, people.owner, call)).toMatchObject({ status: 200, sessionId })
-  await expectShutOut(sessionId, people.stranger)
-  expect(await send(sessionId, people.owner, { method: 'DELETE' })).toMatchObject({ status: 200 })
-  expect(await send(sessionId, people.owner, call)).toMatchObject({ status: 404 })
+  await expectShutOut(owner.sessionId, people.stranger)
+  expect(await owner.send({ body: CALL })).toMatchObject({ status: 200, sessionId: owner.sessionId })
+  await expectShutOut(owner.sessionId, people.stranger)
+  expect(await owner.delete()).toMatchObject({ status: 200 })
+  expect(await owner.send({ body: CALL })).toMatchObject({ status: 404 })
 })
 
 test('the owner may come back with a new token', async () => {
   const owner = await connectClient('v1', server.url, { token: 'app/alice' })
   try {
-    const answer = await send(owner.sessionId() ?? '', 'app/alice#renewed', WAYS['POST of a request'] ?? {})
+    const answer = await visitor(owner.sessionId() ?? '', 'app/alice#renewed').send({ body: CALL })
     expect(answer.status).toBe(200)
     expect(await owner.call('count')).toBe('2')
   } finally {

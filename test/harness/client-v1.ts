@@ -6,11 +6,11 @@ import {
   ElicitRequestSchema,
   ListRootsRequestSchema,
 } from '@modelcontextprotocol/sdk/types.js'
-import { type ClientCalls, type ClientParts, RECONNECTION, textOf } from './client.js'
+import { type ClientCalls, type ClientParts, callsOf, listen, RECONNECTION, type ToolResult } from './client-parts.js'
 
 /** {@link connectClient} on SDK line 1. */
 export async function connectV1(parts: ClientParts): Promise<ClientCalls> {
-  const { handlers, wire } = parts
+  const { handlers } = parts
   const client = new Client(
     { name: parts.name, version: '1.0.0' },
     {
@@ -37,43 +37,17 @@ export async function connectV1(parts: ClientParts): Promise<ClientCalls> {
   if (elicitation)
     client.setRequestHandler(ElicitRequestSchema, async ({ params }) => ({ ...(await elicitation(params.message)) }))
   if (roots) client.setRequestHandler(ListRootsRequestSchema, () => ({ roots: roots() }))
-  client.fallbackNotificationHandler = async (notification) => parts.notifications.add(notification)
+  client.fallbackNotificationHandler = async (notification) => parts.onnotification?.(notification)
 
   const transport = new StreamableHTTPClientTransport(parts.url, {
-    fetch: wire.fetch,
-    requestInit: { headers: parts.headers },
+    fetch: parts.fetch,
+    requestInit: { headers: parts.headers ?? {} },
     reconnectionOptions: RECONNECTION,
   })
   // The SDK's own class does not fit its own interface under exactOptionalPropertyTypes.
   await client.connect(transport as Transport)
-
-  return {
-    sessionId: () => transport.sessionId,
-    serverName: () => client.getServerVersion()?.name,
-    ping: async () => void (await client.ping()),
-    tools: async () => (await client.listTools()).tools.map(({ name }) => name),
-    call: async (name, args = {}, options = {}) =>
-      textOf(name, await client.callTool({ name, arguments: args }, undefined, options)),
-    resources: async () => (await client.listResources()).resources.map(({ uri }) => uri),
-    templates: async () =>
-      (await client.listResourceTemplates()).resourceTemplates.map((template) => template.uriTemplate),
-    read: async (uri) => {
-      const [content] = (await client.readResource({ uri })).contents
-      return content === undefined ? '' : 'text' in content ? content.text : content.blob
-    },
-    subscribe: async (uri) => void (await client.subscribeResource({ uri })),
-    unsubscribe: async (uri) => void (await client.unsubscribeResource({ uri })),
-    prompts: async () => (await client.listPrompts()).prompts.map(({ name }) => name),
-    prompt: async (name, args = {}) => {
-      const content = (await client.getPrompt({ name, arguments: args })).messages[0]?.content
-      return content?.type === 'text' ? content.text : ''
-    },
-    complete: async (name, argument, value) =>
-      (await client.complete({ ref: { type: 'ref/prompt', name }, argument: { name: argument, value } })).completion
-        .values,
-    setLevel: async (level) => void (await client.setLoggingLevel(level)),
-    rootsChanged: () => client.sendRootsListChanged(),
-    terminate: () => transport.terminateSession(),
-    close: () => client.close(),
-  }
+  listen(transport, parts)
+  const callTool: ClientCalls['callTool'] = async (name, args, options) =>
+    (await client.callTool({ name, arguments: args }, undefined, options)) as ToolResult
+  return callsOf(client, transport, callTool)
 }

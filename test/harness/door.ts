@@ -101,12 +101,11 @@ export function nodeDoor(port: number, path = '/mcp', patience = PATIENCE): Door
         const headers = headersOf(sent)
         if (body !== undefined) headers['content-length'] ??= String(Buffer.byteLength(body))
         const request = http.request({ host: '127.0.0.1', port, path, method, headers, agent: false })
-        const leave = async () => void request.destroy()
         request.on('error', reject)
         request.on('response', (response) => {
           request.off('error', reject).on('error', () => {})
           const names = Object.entries(response.headers).map(([key, value]) => [key, String(value)])
-          const chunks = response[Symbol.asyncIterator]()
+          const { chunks, leave } = taken(response, request)
           resolve(new Reply(response.statusCode ?? 0, Object.fromEntries(names), chunks, leave, patience))
         })
         for (const chunk of chunks) request.write(chunk)
@@ -115,6 +114,41 @@ export function nodeDoor(port: number, path = '/mcp', patience = PATIENCE): Door
       return within(answered, `an answer to ${method}`, patience)
     },
   }
+}
+
+/** What comes is taken at once: if the connection breaks, what had come before is still there to be read. */
+function taken(response: http.IncomingMessage, request: http.ClientRequest) {
+  const arrived: Uint8Array[] = []
+  let ended: { error?: Error } | undefined
+  let wake = () => {}
+  const end = (error?: Error) => {
+    ended ??= error ? { error } : {}
+    wake()
+  }
+  response.on('data', (chunk: Buffer) => {
+    arrived.push(chunk)
+    wake()
+  })
+  response.on('end', () => end()).on('error', end)
+  const chunks: AsyncIterator<Uint8Array> = {
+    async next() {
+      while (arrived.length === 0 && !ended) {
+        await new Promise<void>((resolve) => {
+          wake = resolve
+        })
+      }
+      const value = arrived.shift()
+      if (value) return { value, done: false }
+      if (ended?.error) throw ended.error
+      return { value: undefined, done: true }
+    },
+  }
+  const leave = async () => {
+    arrived.length = 0
+    end()
+    request.destroy()
+  }
+  return { chunks, leave }
 }
 
 /** Through `fetch`, with the body as bytes. */

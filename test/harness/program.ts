@@ -1,25 +1,26 @@
-/** The fixture process, compiled: it starts three times as fast as through a loader, which counts where servers are killed. */
+/** Programs of test processes, compiled: they start three times as fast as through a loader, which counts where servers are killed. */
+import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import { removeAtExit } from '../services/children.js'
 
-const SERVE = fileURLToPath(new URL('../fixtures/serve.ts', import.meta.url))
-/** Inside the project, so that packages are found; one for each test process, so that none sees another's half-written files. */
-const FOLDER = fileURLToPath(new URL(`../../node_modules/.cache/fixture-${process.pid}`, import.meta.url))
+const compiled = new Map<string, Promise<string>>()
 
-let compiled: Promise<string> | undefined
-
-/** Path of the program, made at the first call from the sources as they are now. */
-export function fixtureProgram(): Promise<string> {
-  compiled ??= compile()
-  return compiled
+/** Path of the program, made of `entry` (in the folder of tests) as it is at the first call. */
+export function program(entry: string): Promise<string> {
+  const made = compiled.get(entry) ?? compile(entry)
+  compiled.set(entry, made)
+  return made
 }
 
-async function compile(): Promise<string> {
-  removeAtExit(FOLDER)
+async function compile(entry: string): Promise<string> {
+  const name = basename(entry, '.ts')
+  // inside the project, so that packages are found; one for each test process, so that none sees another's half-written files
+  const folder = fileURLToPath(new URL(`../../node_modules/.cache/${name}-${process.pid}`, import.meta.url))
+  removeAtExit(folder)
   await build({
-    entryPoints: [SERVE],
-    outdir: FOLDER,
+    entryPoints: [fileURLToPath(new URL(`../${entry}`, import.meta.url))],
+    outdir: folder,
     outExtension: { '.js': '.mjs' },
     bundle: true,
     packages: 'external',
@@ -30,5 +31,5 @@ async function compile(): Promise<string> {
     target: 'node20',
     logLevel: 'silent',
   })
-  return `${FOLDER}/serve.mjs`
+  return `${folder}/${name}.mjs`
 }

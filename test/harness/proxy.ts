@@ -62,10 +62,6 @@ export class TestProxy {
     await closed
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close()
-  }
-
   async #pass(req: IncomingMessage, res: ServerResponse): Promise<void> {
     const named = req.headers[NODE_HEADER]
     const target = this.targets[named === undefined ? this.#turn++ % this.targets.length : Number(named)]

@@ -1,5 +1,4 @@
 /** A transport by itself, as its tests have it. */
-
 import { expect, onTestFinished, vi } from 'vitest'
 import { type Backend, SessionTransport, type SessionTransportOptions } from '../../src/index.js'
 import { type Door, type DoorName, door, type Sent } from '../harness/door.js'

@@ -1,5 +1,4 @@
 /** The transport by itself goes on with a session that it did not make, by whichever way it is told of it. */
-
 import { randomUUID } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { memory } from '../../src/backend/memory.js'

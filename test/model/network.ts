@@ -1,5 +1,4 @@
 /** A backend in memory behind a network that is slow, loses things, and comes between any node and the rest when it is told to. */
-
 import { memory } from '../../src/backend/memory.js'
 import type { Backend, EventLog, Retention, SessionStore } from '../../src/index.js'
 import type { Owner, VirtualClock } from './clock.js'

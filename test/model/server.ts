@@ -1,5 +1,4 @@
 /** The servers of the simulated cluster: tools of every kind, and a record of what was really done. */
-
 import type {
   FactoryContext,
   JSONRPCMessage,

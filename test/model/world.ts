@@ -1,5 +1,4 @@
 /** A cluster in one process: nodes that come and go, and the connections that clients have to them. */
-
 import type { FactoryContext, Retention, ServerFactory } from '../../src/index.js'
 import { createSessionHandler, type SessionHandler, type SessionHandlerOptions } from '../../src/index.js'
 import { randomFrom } from '../harness/random.js'

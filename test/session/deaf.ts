@@ -1,5 +1,4 @@
 /** Nodes whose clock a test moves. */
-
 import { memory } from '../../src/backend/memory.js'
 import type { SessionHandlerOptions } from '../../src/index.js'
 import { gated } from '../harness/gated-backend.js'
