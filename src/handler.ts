@@ -197,7 +197,8 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
     },
 
     async status() {
-      const backendStatus = await backend.ping().then(
+      // A node that is asked how it does takes part in the cluster from then on: it learns in time who else is alive.
+      const backendStatus = await Promise.all([backend.ping(), cluster.node.ready()]).then(
         () => 'available' as const,
         () => 'unavailable' as const,
       )

@@ -48,8 +48,6 @@ export class Exchange implements Deadline {
   readonly #answers: string[] = []
   #stream: { id: string; writer: StreamWriter } | undefined
   #done = false
-  /** It is being left to another node: what is said meanwhile will be said again there. */
-  #leaving = false
 
   constructor(requests: readonly JSONRPCRequest[], host: ExchangeHost, options: ExchangeOptions) {
     this.#host = host
@@ -99,7 +97,7 @@ export class Exchange implements Deadline {
   /** Something the server sends on behalf of a request that is not its answer. False: this exchange takes no such thing. */
   send(message: JSONRPCMessage, text: string): boolean {
     if (this.#done || (this.#host.responseMode === 'json' && !this.#stream)) return false
-    if (this.#leaving || this.#isOld(message)) return true
+    if (this.#isOld(message)) return true
     const writer = this.#open()
     if (writer.overfull) this.#fail(messagesLost)
     else writer.push(text)
@@ -117,12 +115,7 @@ export class Exchange implements Deadline {
     if (this.#done || !this.resumable || (this.#host.responseMode === 'json' && !this.#stream)) return false
     const writer = this.#open()
     const stream = this.#stream?.id ?? ''
-    this.#leaving = true
-    try {
-      if (!(await streams.writers.leave(streamSession.id, stream, writer))) return false
-    } finally {
-      this.#leaving = false
-    }
+    if (!(await streams.writers.leave(streamSession.id, stream, writer))) return false
     this.#done = true
     streams.connections.disconnect(streamSession.id, stream)
     return true

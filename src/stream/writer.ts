@@ -18,7 +18,7 @@ const FIRST_RETRY = 50
 const MAX_RETRY = 1000
 
 export interface WriterListener {
-  /** The stream is in the log. */
+  /** The stream is in the log, for the first time. */
   opened?(): void
   /** Events are in the log; `first` is the position of the first one. The next ones are written when this has resolved. */
   appended(first: number, events: readonly string[], ended: boolean): Promise<void> | void
@@ -194,9 +194,10 @@ export class StreamWriter {
 
   async #open(): Promise<boolean> {
     const init = { ...this.init, base: Math.max(this.init.base ?? 0, this.#after) }
-    this.#opened = (await this.#retry(() => this.log.open(this.session, this.stream, init))) ?? false
-    if (this.#opened) this.listener.opened?.()
-    return this.#opened
+    const opened = (await this.#retry(() => this.log.open(this.session, this.stream, init))) ?? false
+    if (opened && !this.#opened) this.listener.opened?.()
+    this.#opened = opened
+    return opened
   }
 
   async #append(batch: Pick<EventBatch, 'id' | 'events' | 'end'>): Promise<number | undefined> {

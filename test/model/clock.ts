@@ -69,10 +69,12 @@ export class VirtualClock {
   #order = 0
   #restore: (() => void) | undefined
 
-  /** Replaces timers, `Date.now` and `performance.now`, until `uninstall`. */
-  install(): void {
+  /** Replaces timers, `Date.now`, `performance.now` and `Math.random`, until `uninstall`. */
+  install(random: () => number): void {
     const saved = Object.fromEntries(GLOBALS.map((name) => [name, globalThis[name]]))
     const { now } = Date
+    const { random: realRandom } = Math
+    Math.random = random
     const start = this.now
     const later = (run: (...args: unknown[]) => void, ms = 0, ...args: unknown[]) =>
       new Timer(
@@ -107,6 +109,7 @@ export class VirtualClock {
     this.#restore = () => {
       Object.assign(globalThis, saved)
       Date.now = now
+      Math.random = realRandom
       Reflect.deleteProperty(performance, 'now')
     }
   }

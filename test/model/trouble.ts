@@ -3,8 +3,11 @@ import type { World } from './world.js'
 
 /** How long a node may go by what it was not told, in ms: the handler's bound, and one answer of the backend. */
 export const STALENESS = 6500
-/** How long after trouble everything is in order again: heartbeats are back, nobody is suspected. */
-const RECOVERY = 7000
+/**
+ * How long after trouble everything is in order again: the heartbeat of a node that died has run out, and the store has
+ * answered for as long again, before which nobody is taken for dead.
+ */
+const RECOVERY = 12_000
 
 export class Trouble {
   #endedAt = Number.NEGATIVE_INFINITY

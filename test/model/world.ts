@@ -98,11 +98,17 @@ export class Connection {
         reader.cancel()
       }
       if (!this.open) this.#cancel()
-      for (;;) {
-        const { done, value } = await reader.read()
-        if (done) break
-        const text = decoder.decode(value, { stream: true })
-        this.#tell(() => this.#hear(text))
+      try {
+        for (;;) {
+          const { done, value } = await reader.read()
+          if (done) break
+          const text = decoder.decode(value, { stream: true })
+          this.#tell(() => this.#hear(text))
+        }
+      } catch {
+        this.#tell(() => this.#break())
+        this.node.connections.delete(this)
+        return
       }
     }
     this.#tell(() => {
@@ -154,7 +160,7 @@ export class World {
   #names = 0
 
   constructor(private readonly options: WorldOptions) {
-    this.clock.install()
+    this.clock.install(randomFrom(options.seed + 2))
     this.network = new Network(this.clock, randomFrom(options.seed + 1), options.retention)
     this.nodes = Array.from({ length: options.nodes ?? 3 }, () => this.#node())
   }
@@ -184,6 +190,8 @@ export class World {
 
   restart(node: SimulatedNode): void {
     if (node.state !== 'down') return
+    // the new node must have looked at heartbeats for a while before it takes anybody for dead
+    this.troubledAt = this.clock.now
     Object.assign(node, this.#start(node.name), { state: 'up', connections: new Set() })
   }
 
@@ -234,6 +242,11 @@ export class World {
         backend: this.network.backendOf(owner),
       }),
     )
+    // health checks
+    this.clock.as(owner, () => {
+      void handler.status()
+      setInterval(() => void handler.status(), 2000)
+    })
     return { owner, handler }
   }
 }
