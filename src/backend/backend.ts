@@ -145,8 +145,8 @@ export interface EventLog {
   read(session: string, stream: string, after: number, limit: number): Promise<StreamSlice | undefined>
   /** Records who follows the stream now; resolves with how the stream stood before. Undefined: no such stream. */
   attach(session: string, stream: string, reader: string): Promise<StreamInfo | undefined>
-  /** Records up to which position `reader` has sent the stream to its client; nothing if another one follows it by now. */
-  sent(session: string, stream: string, reader: string, position: number): Promise<void>
+  /** Records up to which position the stream was sent to its client; the highest counts. Nothing if there is no such stream. */
+  sent(session: string, stream: string, position: number): Promise<void>
   /**
    * Makes `writer` the writer of an unfinished stream whose writer is `from`. Of several that try at once, each under a name of
    * its own, one gets true.
@@ -194,7 +194,7 @@ export interface StreamInfo {
   writer: string | undefined
   /** Who attached last; undefined: nobody yet. */
   reader: string | undefined
-  /** The position up to which the last one that said so has sent the stream to its client. */
+  /** The position up to which the stream was sent to its client, as far as `sent` was told. */
   sent: number | undefined
   /** Position of the oldest kept event; `last + 1` when none is kept. */
   first: number

@@ -70,7 +70,7 @@ export function bounded(given: Backend | undefined, timeout: number, onerror: (e
       append: (session, stream, batch) => call('append', () => events.append(session, stream, batch)),
       read: (session, stream, after, max) => call('read', () => events.read(session, stream, after, max)),
       attach: (session, stream, reader) => call('attach', () => events.attach(session, stream, reader)),
-      sent: (session, stream, reader, position) => call('sent', () => events.sent(session, stream, reader, position)),
+      sent: (session, stream, position) => call('sent', () => events.sent(session, stream, position)),
       claim: (session, stream, writer, from) => call('claim', () => events.claim(session, stream, writer, from)),
       delete: (session) => call('delete', () => events.delete(session)),
     },

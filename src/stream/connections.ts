@@ -20,8 +20,8 @@ import type { Takeover } from './takeover.js'
 import { messagesLost, outcomeUnknown, type StreamHead } from './unfinished.js'
 import { refreshInterval, spread, standaloneInit } from './writers.js'
 
-/** How long the connection that followed a stream until now may take to end, in ms. */
-const RELEASE_TIMEOUT = 500
+/** How long the connection that followed a stream until now may take to end, in ms: time to ask its node again. */
+const RELEASE_TIMEOUT = 1500
 
 /** How long the position of a connection that has ended is remembered, in ms: longer than the log takes to know it. */
 const REMEMBERED_FOR = 10_000
@@ -170,7 +170,7 @@ export class Connections {
     )
     const sent = await this.#releaseBefore(id, pending, info)
     // Without a cursor a client gets what nobody has got: all there is, or what comes after the last connection.
-    const unsent = info.reader === undefined ? info.first - 1 : (sent ?? info.sent ?? info.last)
+    const unsent = info.reader === undefined ? info.first - 1 : (sent ?? info.last)
     const position = cursor ? Math.min(cursor.position, info.last + MAX_AHEAD) : unsent
     pending.settle(position)
 
@@ -198,9 +198,7 @@ export class Connections {
     const sink = reply.stream(headersFor(session.id))
     if (name !== undefined) sink.write(this.#cursor(session, stream, position))
     const standalone = name !== undefined && stream === STANDALONE
-    const sent = standalone
-      ? new SentPosition(log, session.id, stream, name, position, () => connection.position)
-      : undefined
+    const sent = standalone ? new SentPosition(log, session.id, stream, position, () => connection.position) : undefined
     if (sent) this.#sentPositions.add(sent)
     const connection: Connection = new Connection({
       log,
@@ -350,14 +348,20 @@ export class Connections {
     // The node that answered the POST follows its stream without having recorded that.
     const before = info.reader ?? info.writer
     if (before === undefined) return undefined
-    const question: ReplacedQuestion = { replaced: stream, upTo: number(info.reader) }
+    const there = await this.#askToRelease(nodeOf(before), session, stream, number(info.reader))
+    // A node that does not answer has told the log how far it got; what it said since is not known.
+    const recorded = there ?? (await this.log.read(session, stream, Number.MAX_SAFE_INTEGER, 1))?.sent
+    const known = [recorded, await here].filter((position) => position !== undefined)
+    return known.length === 0 ? undefined : Math.max(...known)
+  }
+
+  /** Undefined: it does not answer, or has no such connection. */
+  async #askToRelease(node: string, session: string, stream: string, upTo: number): Promise<number | undefined> {
+    const question: ReplacedQuestion = { replaced: stream, upTo }
     const options = { timeout: RELEASE_TIMEOUT, except: this.#listener }
-    try {
-      const reply = await this.cluster.questions.ask(nodeOf(before), SUBJECT, session, question, options)
-      return positionOf(reply.outcome === 'used' ? reply.answer : undefined) ?? (await here)
-    } catch {
-      return await here
-    }
+    const asked = this.cluster.questions.ask(node, SUBJECT, session, question, options)
+    const reply = await asked.catch(() => undefined)
+    return positionOf(reply?.outcome === 'used' ? reply.answer : undefined)
   }
 
   /** Not before there is something to be asked about, so that a transport that never gets a session can be collected. */

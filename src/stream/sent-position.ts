@@ -14,8 +14,6 @@ export class SentPosition {
     private readonly log: EventLog,
     private readonly session: string,
     private readonly stream: string,
-    /** The connection's name in the log. */
-    private readonly name: string,
     /** The position that the log knows of. */
     private written: number,
     /** The position of the last event that was sent. */
@@ -34,6 +32,6 @@ export class SentPosition {
     const position = this.position()
     if (position === this.written) return
     this.written = position
-    await this.log.sent(this.session, this.stream, this.name, position).catch(() => {})
+    await this.log.sent(this.session, this.stream, position).catch(() => {})
   }
 }

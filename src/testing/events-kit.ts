@@ -18,7 +18,7 @@ export function streamOf(backend: Backend, session: string, stream: string) {
     append: (batch: EventBatch) => events.append(session, stream, batch),
     read: (after: number, limit: number) => events.read(session, stream, after, limit),
     attach: (reader: string) => events.attach(session, stream, reader),
-    sent: (reader: string, position: number) => events.sent(session, stream, reader, position),
+    sent: (position: number) => events.sent(session, stream, position),
     claim: (writer: string, from: string) => events.claim(session, stream, writer, from),
     slice,
     positions: async (after?: number, limit?: number) => positionsOf(await slice(after, limit)),

@@ -114,17 +114,23 @@ export function ownershipCases(make: Make): ContractCase[] {
       assert.equal((await stream(a).attach('r3'))?.reader, 'r2')
     }),
 
-    it('sent is recorded of the reader that follows the stream, and told to the next one', async ({ a, b }) => {
+    it('sent keeps the highest position that it was told, whoever follows the stream', async ({ a, b }) => {
       const { stream } = await opened(a)
       await stream(a).append({ id: 'b1', events: ['1', '2', '3'] })
       await stream(a).attach('r1')
-      await stream(a).sent('r1', 2)
+      assert.equal((await stream(b).read(0, 1))?.sent, undefined)
+      await stream(a).sent(2)
       assert.equal((await stream(b).attach('r2'))?.sent, 2)
-      await stream(a).sent('r1', 3)
-      assert.equal((await stream(b).read(0, 1))?.sent, 2)
-      await stream(b).sent('r2', 3)
+      await stream(a).sent(3)
+      await stream(b).sent(1)
       assert.equal((await stream(a).read(0, 1))?.sent, 3)
-      await streamOf(a, randomId(), 's').sent('r1', 1)
+    }),
+
+    it('sent of a stream that is not there makes none', async ({ a, b }) => {
+      const handle = streamOf(a, randomId(), 's')
+      await handle.sent(1)
+      assert.equal(await streamOf(b, 'none', 's').read(0, 1), undefined)
+      assert.equal(await handle.read(0, 1), undefined)
     }),
 
     it('of several readers that attach at once each learns of another one before it', async (handles) => {

@@ -87,9 +87,9 @@ export function eventLog(now: Clock, tombstones: ExpiringMap<true>, retention: R
       return before
     },
 
-    async sent(session, stream, reader, position) {
+    async sent(session, stream, position) {
       const stored = find(session, stream)
-      if (stored?.reader === reader) stored.sent = position
+      if (stored) stored.sent = Math.max(stored.sent ?? 0, position)
     },
 
     async claim(session, stream, writer, from) {

@@ -73,13 +73,11 @@ export function eventLog(database: Database, retention: Required<Retention>): Ev
       return row && infoOf(row)
     },
 
-    async sent(session, stream, reader, position) {
-      await database.query(`update ${s}.streams set sent = $4 where ${isThisStream} and reader = $3 returning reader`, [
-        key(session),
-        key(stream),
-        encode(reader),
-        position,
-      ])
+    async sent(session, stream, position) {
+      await database.query(
+        `update ${s}.streams set sent = greatest(sent, $3::bigint) where ${isThisStream} returning head`,
+        [key(session), key(stream), position],
+      )
     },
 
     async claim(session, stream, writer, from) {

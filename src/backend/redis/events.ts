@@ -107,7 +107,8 @@ return before
 `)
 
 const SENT = script(`
-if redis.call('HGET', KEYS[1], 'reader') == ARGV[1] then redis.call('HSET', KEYS[1], 'sent', ARGV[2]) end
+local last, sent = unpack(redis.call('HMGET', KEYS[1], 'last', 'sent'))
+if last and tonumber(sent or 0) < tonumber(ARGV[1]) then redis.call('HSET', KEYS[1], 'sent', ARGV[1]) end
 return 1
 `)
 
@@ -167,8 +168,8 @@ export function eventLog(link: Link, keys: Keys, retention: Required<Retention>)
       return Array.isArray(fields) ? streamInfo(fields) : undefined
     },
 
-    async sent(session, stream, reader, position) {
-      await run(link, SENT, [keys.stream(session, stream)], [reader, String(position)])
+    async sent(session, stream, position) {
+      await run(link, SENT, [keys.stream(session, stream)], [String(position)])
     },
 
     async claim(session, stream, writer, from) {

@@ -21,7 +21,7 @@ export function eventLog(database: Database, retention: Required<Retention>): Ev
     append: (session, stream, batch) => write((log) => log.append(session, stream, batch)),
     read: (session, stream, after, limit) => read((log) => log.read(session, stream, after, limit)),
     attach: (session, stream, reader) => write((log) => log.attach(session, stream, reader)),
-    sent: (session, stream, reader, position) => write((log) => log.sent(session, stream, reader, position)),
+    sent: (session, stream, position) => write((log) => log.sent(session, stream, position)),
     claim: (session, stream, writer, from) => write((log) => log.claim(session, stream, writer, from)),
 
     async delete(session) {
@@ -67,8 +67,8 @@ function prepare(db: Sqlite.Database, now: () => number, retention: Required<Ret
   )
   const postponeSweep = db.prepare<[number, number]>('UPDATE streams SET sweep_at = ? WHERE n = ?')
   const setReader = db.prepare<[string, number]>('UPDATE streams SET reader = ? WHERE n = ?')
-  const setSent = db.prepare<[number, string, string, string]>(
-    'UPDATE streams SET sent = ? WHERE session = ? AND stream = ? AND reader = ?',
+  const setSent = db.prepare<[number, string, string]>(
+    'UPDATE streams SET sent = max(coalesce(sent, 0), ?) WHERE session = ? AND stream = ?',
   )
   const setWriter = db.prepare<[string, string, string, string, number]>(
     'UPDATE streams SET writer = ? WHERE session = ? AND stream = ? AND writer = ? AND ended = 0 AND expires_at > ?',
@@ -163,8 +163,8 @@ function prepare(db: Sqlite.Database, now: () => number, retention: Required<Ret
       return row && infoOf(row)
     }).immediate,
 
-    sent(session: string, stream: string, reader: string, position: number): void {
-      setSent.run(position, session, stream, reader)
+    sent(session: string, stream: string, position: number): void {
+      setSent.run(position, session, stream)
     },
 
     claim(session: string, stream: string, writer: string, from: string): boolean {
