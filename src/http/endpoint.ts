@@ -121,6 +121,8 @@ export class Endpoint {
     }
     await this.#withLive(visit, caller, (live) => {
       if (batch && live.protocolVersion !== BATCH_PROTOCOL_VERSION) throw new Refusal('batch')
+      // The drain may have come to its end while the session was restored.
+      if (this.sessions.left && requests.length > 0) throw new Refusal('draining')
       return live.incoming.receive(messages, batch, visit.request, visit.reply)
     })
   }

@@ -64,6 +64,7 @@ export class Sessions {
   readonly #opening = new Map<string, Opening>()
   readonly #initializing = new Map<string, Build>()
   readonly #sweeper: Interval
+  #left = false
   #closed = false
 
   constructor(
@@ -115,6 +116,11 @@ export class Sessions {
   /** Live sessions on this node. */
   get size(): number {
     return this.#residents.size
+  }
+
+  /** Whether the work of this node has been left to others: no request may begin to run here. */
+  get left(): boolean {
+    return this.#left
   }
 
   /** A client's `initialize`: the server's answer, and the session if the answer is a result. */
@@ -205,7 +211,8 @@ export class Sessions {
    */
   async drain(timeout: number): Promise<void> {
     const deadline = monotonic() + timeout
-    while (monotonic() < deadline && this.#live().some((live) => live.busy)) await delay(20)
+    while (monotonic() < deadline && this.#isBusy) await delay(20)
+    this.#left = true
     const handedOver = Promise.allSettled(this.#live().map(({ running }) => running.handOver()))
     await within(LEAVE_PATIENCE, handedOver).catch(() => {})
     for (const { running } of this.#live()) running.giveUp()
@@ -226,6 +233,11 @@ export class Sessions {
   /** Not before there is something to be asked about, so that a transport that never gets a session can be collected. */
   #listen(): void {
     if (!this.#closed) this.#routing.listen()
+  }
+
+  /** Whether a request runs, or its session is being built. */
+  get #isBusy(): boolean {
+    return this.#opening.size > 0 || this.#initializing.size > 0 || this.#live().some((live) => live.busy)
   }
 
   #live(): LiveSession[] {
