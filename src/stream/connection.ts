@@ -112,6 +112,8 @@ export class Connection {
     this.#again = true
     this.#reading ??= this.#read().finally(() => {
       this.#reading = undefined
+      // What was told since the last look is not lost.
+      if (this.#again && !this.#closed) this.catchUp()
     })
   }
 
