@@ -94,13 +94,13 @@ export class ClusterNode {
     if (this.#closed) return
     this.#closed = true
     this.#heart.stop()
-    if (!this.#ready) return
-    await this.bus.leave(this.id).catch(() => {})
+    if (this.#ready) await this.bus.leave(this.id).catch(() => {})
     await this.#unsubscribe?.().catch(() => {})
   }
 
   async #start(): Promise<void> {
-    this.#unsubscribe = await this.bus.subscribe(topicOf(this.id), (text) => this.onmessage(text))
+    // A start that failed after this is tried again, and messages must not arrive twice.
+    this.#unsubscribe ??= await this.bus.subscribe(topicOf(this.id), (text) => this.onmessage(text))
     await this.#beat()
     if (this.#closed) return this.#unsubscribe()
     this.#heart.start()

@@ -90,7 +90,7 @@ class FetchSink implements Sink {
   readonly body: ReadableStream<Uint8Array>
   #controller!: ReadableStreamDefaultController<Uint8Array>
   #closed = false
-  #drained: (() => void) | undefined
+  readonly #waiting = new Set<() => void>()
 
   constructor(private readonly onclose: () => void) {
     this.body = new ReadableStream<Uint8Array>(
@@ -99,7 +99,7 @@ class FetchSink implements Sink {
           this.#controller = controller
         },
         // The queue's limit is 0, so more is asked for only when everything was read.
-        pull: () => this.#drained?.(),
+        pull: () => this.#drained(),
         cancel: () => this.#close(),
       },
       new ByteLengthQueuingStrategy({ highWaterMark: 0 }),
@@ -129,18 +129,24 @@ class FetchSink implements Sink {
   drained(timeout: number): Promise<void> {
     if (this.#closed || this.buffered === 0) return Promise.resolve()
     return new Promise((resolve) => {
-      const timer = setTimeout(() => this.#drained?.(), timeout)
-      this.#drained = () => {
-        this.#drained = undefined
+      const settle = () => {
         clearTimeout(timer)
+        this.#waiting.delete(settle)
         resolve()
       }
+      const timer = setTimeout(settle, timeout)
+      this.#waiting.add(settle)
     })
+  }
+
+  /** Several may wait at the same time: the stream's writer, and a connection that reads from the log. */
+  #drained(): void {
+    for (const settle of [...this.#waiting]) settle()
   }
 
   #close(): void {
     this.#closed = true
-    this.#drained?.()
+    this.#drained()
     this.onclose()
   }
 }

@@ -177,10 +177,6 @@ export class Exchange implements Deadline {
     for (const { id } of this.unanswered) this.respond(id, answer(id))
   }
 
-  flushed(): Promise<void> {
-    return this.#stream?.writer.flushed() ?? Promise.resolve()
-  }
-
   #finish(): void {
     if (this.#done) return
     this.#done = true

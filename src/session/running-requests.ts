@@ -161,11 +161,6 @@ export class RunningRequests {
     this.host.used()
   }
 
-  /** Resolves when the responses given so far are in the event log. */
-  async flushed(): Promise<void> {
-    await Promise.all(this.#all().map((exchange) => exchange.flushed()))
-  }
-
   /** The instance is out of use: all requests end, with an error, or without a word if the session is over. */
   close(over: boolean): void {
     const exchanges = this.#all()

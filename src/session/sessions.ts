@@ -29,7 +29,7 @@ import { infoOf } from './view.js'
 const MAX_RESTORES = 3
 /** How long the servers may take to close, in ms. */
 const CLOSE_PATIENCE = 5000
-/** How long a drain waits for the event log, in ms; what does not need the log goes out before that is over. */
+/** How long a node that ends waits for the event log, in ms; what does not need the log goes out before that is over. */
 const LEAVE_PATIENCE = 2500
 /** How long it is tried to finish an unfinished stream while the backend is away, and how often, in ms. */
 const FINISH_PATIENCE = 30_000
@@ -216,8 +216,7 @@ export class Sessions {
     const handedOver = Promise.allSettled(this.#live().map(({ running }) => running.handOver()))
     await within(LEAVE_PATIENCE, handedOver).catch(() => {})
     for (const { running } of this.#live()) running.giveUp()
-    const flushed = [this.streams.writers.flushed(), ...this.#live().map(({ running }) => running.flushed())]
-    await within(LEAVE_PATIENCE, Promise.all(flushed)).catch(() => {})
+    await this.#flushed()
   }
 
   /** Drops the instances of all sessions, which go on in the store. */
@@ -228,6 +227,12 @@ export class Sessions {
     for (const build of [...this.#opening.values(), ...this.#initializing.values()]) build.stopped ??= 'closing'
     const disposed = Promise.all(this.#live().map((live) => live.dispose()))
     await within(CLOSE_PATIENCE, disposed).catch(() => {})
+    await this.#flushed()
+  }
+
+  /** Also the answers of requests that have ended: nobody writes what is left when the streams are closed. */
+  async #flushed(): Promise<void> {
+    await within(LEAVE_PATIENCE, this.streams.writers.flushed()).catch(() => {})
   }
 
   /** Not before there is something to be asked about, so that a transport that never gets a session can be collected. */
@@ -244,7 +249,7 @@ export class Sessions {
     return this.#residents.all().map(({ live }) => live)
   }
 
-  async #open(id: string, principal: ProvenPrincipal, request: HttpRequest): Promise<LiveSession> {
+  async #open(id: string, principal: ProvenPrincipal, request: HttpRequest): Promise<void> {
     if (!isSessionId(id)) throw new Refusal('sessionNotFound')
     this.#listen()
     const opening = this.#opening.get(id) ?? this.#load(id)
@@ -256,11 +261,14 @@ export class Sessions {
         throw new Refusal('sessionNotFound')
       // Each request is asked about by itself: what one may not, another one may.
       if (!(await this.#mayRestore(record, request))) throw new Refusal('sessionNotFound')
-      opening.restoring ??= this.#restore(record, principal, request, opening)
-      return await opening.restoring
+      // While it was asked, another request may have had the session restored, and it may be gone again.
+      if (this.#residents.has(id)) return
+      const current = this.#opening.get(id) ?? this.#load(id)
+      current.restoring ??= this.#restore(record, principal, request, current)
+      await current.restoring
     } finally {
       opening.waiting--
-      if (opening.waiting === 0 && this.#opening.get(id) === opening) this.#opening.delete(id)
+      if (opening.waiting === 0) this.#forget(id, opening)
     }
   }
 
@@ -269,23 +277,30 @@ export class Sessions {
     const opening: Opening = { loading, waiting: 0, stopped: this.#closed ? 'closing' : undefined }
     this.#opening.set(id, opening)
     // Whoever comes when it is known that there is no record asks the store again.
-    const forget = () => {
-      if (this.#opening.get(id) === opening) this.#opening.delete(id)
-    }
+    const forget = () => this.#forget(id, opening)
     loading.then((record) => record ?? forget(), forget)
     return opening
+  }
+
+  #forget(id: string, opening: Opening): void {
+    if (this.#opening.get(id) === opening) this.#opening.delete(id)
   }
 
   async #restore(
     record: SessionRecord,
     principal: ProvenPrincipal,
     request: HttpRequest,
-    build: Build,
+    opening: Opening,
   ): Promise<LiveSession> {
-    const live = await this.#builder.restore(record, request, principal, build)
-    this.#startSweeping()
-    this.#freshness.touch(live).catch(() => {})
-    return live
+    try {
+      const live = await this.#builder.restore(record, request, principal, opening)
+      this.#startSweeping()
+      this.#freshness.touch(live).catch(() => {})
+      return live
+    } finally {
+      // Whoever comes from now on finds it live, or it is gone again and must be restored anew.
+      this.#forget(record.id, opening)
+    }
   }
 
   async #mayRestore(record: SessionRecord, request: HttpRequest): Promise<boolean> {

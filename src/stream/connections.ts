@@ -169,8 +169,8 @@ export class Connections {
       this.open.get(id, stream)?.receive(first, events, ended),
     )
     const sent = await this.#releaseBefore(id, pending, info)
-    // Without a cursor a client gets what nobody has got: all there is, or what comes after the last connection.
-    const unsent = info.reader === undefined ? info.first - 1 : (sent ?? info.last)
+    // Without a cursor a client gets what nobody has got. If nothing is known to have been sent, that is all there is.
+    const unsent = sent ?? info.first - 1
     const position = cursor ? Math.min(cursor.position, info.last + MAX_AHEAD) : unsent
     pending.settle(position)
 

@@ -30,8 +30,13 @@ export class SentPosition {
     clearTimeout(this.#timer)
     this.#timer = undefined
     const position = this.position()
-    if (position === this.written) return
+    const before = this.written
+    if (position === before) return
     this.written = position
-    await this.log.sent(this.session, this.stream, position).catch(() => {})
+    try {
+      await this.log.sent(this.session, this.stream, position)
+    } catch {
+      if (this.written === position) this.written = before
+    }
   }
 }

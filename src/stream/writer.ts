@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { EventBatch, EventLog, StreamInit } from '../backend/backend.js'
+import { monotonic } from '../util/clock.js'
 
 /** Events and characters of one batch; a single event may be longer. */
 const MAX_BATCH_EVENTS = 256
@@ -24,9 +25,9 @@ export interface WriterListener {
   appended(first: number, events: readonly string[], ended: boolean): Promise<void> | void
   /**
    * The log does not take the end of the stream, which waits with these events before it. `after` is the position of the
-   * last one that the log has taken.
+   * last one that is known to be in the log. False: they cannot go out now, and it is asked again.
    */
-  late?(events: readonly string[], after: number): void
+  late?(events: readonly string[], after: number): boolean
   /** Nothing is left to be written for now. */
   idle?(): void
   /** The least position that the log should have given out by now; undefined: not known. */
@@ -55,6 +56,10 @@ export class StreamWriter {
   #position: number | undefined
   #running: Promise<void> | undefined
   #answerTimer: NodeJS.Timeout | undefined
+  /** When the end of the stream has waited long enough for the log, by the monotonic clock. */
+  #answerDue = 0
+  /** The client is waited for, not the log. */
+  #delivering = false
   /** Senders that wait until the queue is short enough. */
   #waiting: (() => void)[] = []
 
@@ -142,13 +147,24 @@ export class StreamWriter {
   #finish(): void {
     this.#end = true
     if (!this.listener.late) return
-    this.#answerTimer = setTimeout(() => this.#deliverLate(), ANSWER_PATIENCE)
+    this.#answerDue = monotonic() + ANSWER_PATIENCE
+    this.#awaitAnswer(ANSWER_PATIENCE)
+  }
+
+  #awaitAnswer(ms: number): void {
+    this.#answerTimer = setTimeout(() => this.#deliverLate(), ms)
     this.#answerTimer.unref()
   }
 
   #deliverLate(): void {
     if (this.#ended || this.#isDone) return
-    this.listener.late?.([...this.#appending, ...this.#queue.map(({ data }) => data)], this.#after)
+    const left = this.#answerDue - monotonic()
+    if (this.#delivering) this.#awaitAnswer(ANSWER_PATIENCE)
+    else if (left > 0) this.#awaitAnswer(left)
+    else {
+      const events = [...this.#appending, ...this.#queue.map(({ data }) => data)]
+      if (!this.listener.late?.(events, this.#after)) this.#awaitAnswer(ANSWER_PATIENCE)
+    }
   }
 
   #start(): void {
@@ -172,9 +188,17 @@ export class StreamWriter {
       this.#position = last
       this.#ended = end
       if (end) clearTimeout(this.#answerTimer)
-      await this.listener.appended(last - events.length + 1, events, end)
+      await this.#deliver(last - events.length + 1, events, end)
       this.#wakeSenders()
     }
+  }
+
+  async #deliver(first: number, events: readonly string[], end: boolean): Promise<void> {
+    const before = monotonic()
+    this.#delivering = true
+    await this.listener.appended(first, events, end)
+    this.#delivering = false
+    this.#answerDue += monotonic() - before
   }
 
   /** The waiting events up to the limits of a batch, or the next one that is a batch by itself. */

@@ -118,9 +118,9 @@ export class Writers {
     await within(DURABLE_PATIENCE, writer.flushed())
   }
 
-  /** Resolves when all messages sent so far are in the log. */
+  /** Resolves when all that was to be written so far, answers included, is in the log. */
   async flushed(): Promise<void> {
-    await Promise.all([...this.#standalone.values()].map((writer) => writer.flushed()))
+    await Promise.all([...this.#standalone.values(), ...this.#named.keys()].map((writer) => writer.flushed()))
   }
 
   close(): void {
@@ -162,7 +162,7 @@ export class Writers {
     const writer: StreamWriter = this.#writer(session, stream, init, {
       ...(opened && { opened }),
       ended: () => this.#forget(writer),
-      late: (events, after) => this.connections.get(session, stream)?.receiveLate(events, after),
+      late: (events, after) => this.connections.get(session, stream)?.receiveLate(events, after) ?? false,
       lost: () => {
         this.#forget(writer)
         // The client has turned to another node, which goes on with the stream.

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { memory } from '../../src/backend/memory.js'
 import { DOORS, listen } from '../harness/door.js'
 import { parseEventId } from '../harness/event-id.js'
+import { gated } from '../harness/gated-backend.js'
 import { type SseBlock, spreadFrom } from '../harness/sse.js'
 import type { WireClient } from '../harness/wire-client.js'
 import { request, type Stage, stage } from './stage.js'
@@ -127,6 +128,42 @@ describe.each(DOORS)('through the %s adapter', (name) => {
       const second = await client.get()
       await at.server.say(3)
       expect((await second.next())?.message.params.data).toBe(3)
+    })
+
+    test('holds what was sent while no client was there, also after the node is gone whose connection had sent nothing', async () => {
+      const backend = memory()
+      const before = await stage(name, { backend })
+      const client = await before.session()
+      const get = await client.get()
+      await get.block()
+      await Promise.all([before.handler.drain({ timeout: 0 }), get.untilGone()])
+      const after = await stage(name, { backend })
+      const params = { data: 'waited' }
+      await after.handler.notify.session(client.sessionId as string, { method: 'notifications/message', params })
+      expect((await (await client.at(after.door).get()).next())?.message).toMatchObject({ params })
+    })
+
+    test('is not sent again, also if the log was away when it was to be told how far it has come', async () => {
+      const backend = gated()
+      const before = await stage(name, { backend })
+      const client = await before.session()
+      const get = await client.get()
+      await get.block()
+      const failed = new Promise<void>((resolve) => {
+        const recover = backend.calls.replace('events.sent', async () => {
+          recover()
+          resolve()
+          throw new Error('the log is away')
+        })
+      })
+      await before.server.say('once')
+      expect((await get.next())?.message).toMatchObject(said('once')[0] as object)
+      await failed
+      await Promise.all([before.handler.drain({ timeout: 0 }), get.untilGone()])
+      const after = await stage(name, { backend })
+      const next = await client.at(after.door).get()
+      await after.handler.notify.toolsChanged()
+      expect((await next.next())?.message).toMatchObject({ method: 'notifications/tools/list_changed' })
     })
 
     test('goes on after the last event that the client has seen', async () => {

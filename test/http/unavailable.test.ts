@@ -164,6 +164,16 @@ describe.each(DOORS)('through the %s adapter', (name) => {
     expect((await client.post({ id: 1, method: 'ping' })).status).toBe(200)
   })
 
+  test('a first heartbeat that fails: when the bus is back, a node hears each message once', async () => {
+    const backend = gated()
+    const at = await stage(name, { backend })
+    const recover = backend.calls.fail('bus.beat')
+    for (let n = 0; n < 3; n++) expect((await at.send({ body: initializeMessage() })).status).toBe(503)
+    recover()
+    await at.session()
+    expect(backend.calls.count('bus.subscribe')).toBe(1)
+  })
+
   test('a draining node sends requests elsewhere, and lets through what running ones wait for', async () => {
     const at = await stage(name)
     const client = await at.session()

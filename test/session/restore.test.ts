@@ -117,6 +117,23 @@ test('authorizeRestore is asked for each request: one that is refused gets 404, 
   expect(factory.servers).toHaveLength(1)
 })
 
+test('a request that authorizeRestore holds up does not hand the others an instance that was evicted meanwhile', async () => {
+  const { backend, client } = await stored()
+  const asked = deferred<boolean>()
+  let first = true
+  const authorizeRestore = () => {
+    const held = first
+    first = false
+    return held ? asked.promise : true
+  }
+  client.on(serve(scripted(), { backend, authorizeRestore, liveIdle: 0 }))
+  const held = client.request('ping')
+  await quiet()
+  for (let n = 0; n < 3; n++) expect((await client.request('ping')).status).toBe(200)
+  asked.resolve(true)
+  expect((await held).status).toBe(200)
+})
+
 test('a server that dies at the very moment when it is published: the request is answered by another one', async () => {
   for (let tick = 0; tick < 20; tick++) {
     const { backend, client } = await stored()
