@@ -55,9 +55,8 @@ export function sessionStore(link: Link, keys: Keys): Required<SessionStore> {
       return parse(await link.send(key, ['hget', key, 'record']))
     },
 
-    async update(record, ttl) {
-      const { revision } = record
-      const args = [JSON.stringify(record), String(revision), String(revision - 1), milliseconds(ttl)]
+    async update(record, expected, ttl) {
+      const args = [JSON.stringify(record), String(record.revision), String(expected), milliseconds(ttl)]
       return (await run(link, UPDATE, [keys.session(record.id)], args)) === 1
     },
 
