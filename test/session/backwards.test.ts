@@ -1,10 +1,11 @@
 /** Stores that go backwards: a failover to a replica with lag, a backup. The node that knows more mends them. */
-import { expect, test, vi } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { memory } from '../../src/backend/memory.js'
-import type { Backend, SessionRecord, SessionStore } from '../../src/index.js'
+import { DeletedSessions } from '../../src/cluster/deleted-sessions.js'
+import { type Backend, type SessionRecord, type SessionStore, TOMBSTONE_TTL } from '../../src/index.js'
 import { gated } from '../harness/gated-backend.js'
 import { type ScriptedFactory, scripted } from '../harness/scripted-server.js'
-import { serve } from '../harness/serve.js'
+import { serve, sessionIds } from '../harness/serve.js'
 import { fakeTime, quiet } from '../harness/time.js'
 import { openSession } from '../harness/wire-client.js'
 
@@ -150,4 +151,55 @@ test('a store that refuses every update is 503 after a bounded number of attempt
   expect(told()).toContainEqual(expect.stringContaining('could not be stored'))
   accept()
   expect((await onA.request('logging/setLevel', { level: 'debug' })).body.result).toEqual({})
+})
+
+describe('a deleted session that is in the store again', () => {
+  test.each([
+    ['deleted it', 'a'],
+    ['heard of it', 'b'],
+  ] as const)('is 404 on the node that %s, and deleted again', async (_, which) => {
+    const all = await nodes(memory().bus)
+    const { onA, onB, store, snapshot, told, id } = all
+    await onB.request('ping')
+    const goBack = await snapshot()
+    expect((await onA.delete()).status).toBe(200)
+    await goBack()
+    expect(await store.load(id)).toBeDefined()
+    const client = which === 'a' ? onA : onB
+    expect((await client.request('ping')).status).toBe(404)
+    expect((await client.get()).status).toBe(404)
+    expect((await client.delete()).status).toBe(404)
+    expect(await store.load(id)).toBeUndefined()
+    expect(told()).toEqual([expect.stringContaining('deleted session was there again')])
+  })
+
+  test('is 404 also while the store refuses to delete it, and not listed', async () => {
+    const { a, onA, store, snapshot, id } = await nodes()
+    const goBack = await snapshot()
+    await onA.delete()
+    await goBack()
+    const recover = a.backend.calls.fail('sessions.delete')
+    expect(await sessionIds(a.handler)).toEqual([])
+    expect((await onA.request('ping')).status).toBe(404)
+    expect(await store.load(id)).toBeDefined()
+    recover()
+    expect((await onA.request('ping')).status).toBe(404)
+    expect(await store.load(id)).toBeUndefined()
+  })
+
+  test('is not remembered longer than the store refuses its id', async () => {
+    const pass = fakeTime()
+    const { onA, snapshot } = await nodes()
+    const goBack = await snapshot()
+    await onA.delete()
+    await pass(TOMBSTONE_TTL + 1)
+    await goBack()
+    expect((await onA.request('ping')).status).toBe(200)
+  })
+})
+
+test('a node remembers a bounded number of deleted sessions, the newest', () => {
+  const deleted = new DeletedSessions()
+  for (let i = 0; i < 10_001; i++) deleted.add(`${i}`)
+  expect([deleted.has('0'), deleted.has('1'), deleted.has('10000')]).toEqual([false, true, true])
 })
