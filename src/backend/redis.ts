@@ -101,7 +101,8 @@ export function redis(options: RedisOptions): RedisBackend {
     events: eventLog(link, keys, retention),
     bus,
     async ping() {
-      await link.send(undefined, ['ping'])
+      // With replicas to wait for, the server must have them.
+      await (writes ?? link).send(undefined, ['ping'])
     },
     async close() {
       bus.close()
