@@ -3,6 +3,7 @@ import type { Backend } from './backend/backend.js'
 import { type BoundedBackend, bounded } from './backend/bounded.js'
 import { Cluster } from './cluster/cluster.js'
 import type { ResolvedOptions } from './options.js'
+import { withFinalDeletes } from './session/final-deletes.js'
 import type { ServerFactory } from './session/session.js'
 import { Sessions } from './session/sessions.js'
 import { Streams } from './stream/streams.js'
@@ -26,8 +27,9 @@ type LeaseNode = (backend: BoundedBackend, onerror: (error: Error) => void) => N
 
 /** @param lease Gives the node to be part of; default: a new one. */
 export function assemble(factory: ServerFactory, options: ResolvedOptions, lease: LeaseNode = newNode): Assembly {
-  const backend = bounded(options.backend, options.backendTimeout, options.onerror)
-  const { cluster, release } = lease(backend, options.onerror)
+  const given = bounded(options.backend, options.backendTimeout, options.onerror)
+  const { cluster, release } = lease(given, options.onerror)
+  const backend = withFinalDeletes(given, cluster.deleted, options.onerror)
   const streams = new Streams(cluster, backend, options)
   const sessions = new Sessions(factory, backend, cluster, streams, options)
   const close = async () => {

@@ -51,14 +51,19 @@ export interface Notifier {
 export interface NodeStatus {
   /** This node's id; new at every start. */
   nodeId: string
-  /** Whether requests should be sent to this node: it is not draining or closed, and its backend answers. */
+  /** Whether requests should be sent to this node: it is not draining or closed, and its backend is available. */
   ready: boolean
-  /** Whether the backend answered within `backendTimeout`. */
+  /**
+   * Whether the backend answered within `backendTimeout`, and took this node's heartbeat: one that can be read but not written
+   * (memory or disk full, read-only after a failover) is unavailable.
+   */
   backend: 'available' | 'unavailable'
   /** Number of sessions live in this node's memory. */
   liveSessions: number
   /** Number of SSE connections open on this node. */
   openStreams: number
+  /** Messages that clients should have got from this node since its start, and that the event log never took or no longer held. */
+  lostMessages: number
 }
 
 /** How long the steps of {@link SessionHandler.drain} may take. */
@@ -111,7 +116,10 @@ export interface SessionHandler {
   readonly notify: Notifier
   /** The sessions of the backend. */
   readonly sessions: SessionDirectory
-  /** How this node is doing, for readiness checks. Asks the backend, for at most `backendTimeout`. Never rejects. */
+  /**
+   * How this node is doing, for readiness checks. Asks the backend, and has it take this node's heartbeat, each for at most
+   * `backendTimeout`. A node that has not joined its cluster yet does so. Never rejects.
+   */
   status(): Promise<NodeStatus>
   /**
    * Hands this node's work over to the others, before it ends. Call `close` after it.
@@ -198,7 +206,7 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
 
     async status() {
       // A node that is asked how it does takes part in the cluster from then on: it learns in time who else is alive.
-      const backendStatus = await Promise.all([backend.ping(), cluster.node.ready()]).then(
+      const backendStatus = await Promise.all([backend.ping(), cluster.node.proveAlive()]).then(
         () => 'available' as const,
         () => 'unavailable' as const,
       )
@@ -208,6 +216,7 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
         backend: backendStatus,
         liveSessions: sessions.size,
         openStreams: streams.open.size,
+        lostMessages: streams.open.lost,
       }
     },
 

@@ -29,8 +29,8 @@ export function keyvStore(keyv: Keyv): SessionStore {
       return put(record, ttl)
     },
     load,
-    async update(record, ttl) {
-      return (await load(record.id))?.revision === record.revision - 1 && (await put(record, ttl))
+    async update(record, expected, ttl) {
+      return (await load(record.id))?.revision === expected && (await put(record, ttl))
     },
     async touch(id, ttl) {
       const record = await load(id)

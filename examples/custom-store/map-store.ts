@@ -18,8 +18,8 @@ export function mapStore(): SessionStore {
   return {
     create: async (record, ttl) => !find(record.id) && !!put(record.id, JSON.stringify(record), ttl),
     load: async (id) => load(id),
-    update: async (record, ttl) =>
-      load(record.id)?.revision === record.revision - 1 && !!put(record.id, JSON.stringify(record), ttl),
+    update: async (record, expected, ttl) =>
+      load(record.id)?.revision === expected && !!put(record.id, JSON.stringify(record), ttl),
     touch: async (id, ttl) => !!load(id) && !!put(id, find(id)?.json, ttl),
     async delete(id) {
       const existed = !!load(id)

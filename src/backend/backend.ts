@@ -56,7 +56,7 @@ export interface SessionRecord {
   version: 1
   /** The session id. Any text: a store must keep different ids apart, whatever characters they have. */
   id: string
-  /** 1 at creation, one more at each update. */
+  /** 1 at creation, higher after each update. */
   revision: number
   /** When the session was created, in milliseconds since the epoch. */
   createdAt: number
@@ -77,11 +77,12 @@ export interface SessionStore {
   /** The record; undefined: unknown, expired or deleted. */
   load(id: string): Promise<SessionRecord | undefined>
   /**
-   * Replaces the record whose stored revision is `record.revision - 1`, and sets its expiry to `ttl` from now.
+   * Replaces the record whose stored revision is `expected`, and sets its expiry to `ttl` from now. The new revision,
+   * `record.revision`, may be any higher one: a node that finds the store behind what it knows writes one above both.
    * False: the stored revision is another one, or there is none; nothing was changed.
    * A store that cannot compare may replace any existing record; then the last of two writers wins.
    */
-  update(record: SessionRecord, ttl: number): Promise<boolean>
+  update(record: SessionRecord, expected: number, ttl: number): Promise<boolean>
   /** Lets the record (and its state) expire `ttl` from now. False: there is none. */
   touch(id: string, ttl: number): Promise<boolean>
   /**

@@ -54,7 +54,7 @@ export function bounded(given: Backend | undefined, timeout: number, onerror: (e
           if (problem) throw problem
           return record
         }),
-      update: (record, ttl) => call('update', () => sessions.update(record, ttl)),
+      update: (record, expected, ttl) => call('update', () => sessions.update(record, expected, ttl)),
       touch: (id, ttl) => call('touch', () => sessions.touch(id, ttl)),
       delete: (id) => call('delete', () => sessions.delete(id)),
       list: () => listStepByStep(sessions, call, onerror),

@@ -3,10 +3,11 @@ import type { CompleteBackend, Retention } from './backend.js'
 import { checkNames, checkRetention } from './options.js'
 import { messageBus } from './redis/bus.js'
 import { connectorForClient, connectorForUrl, type RedisClient } from './redis/client.js'
-import type { Connector } from './redis/connection.js'
+import type { Connector, Send } from './redis/connection.js'
 import { eventLog } from './redis/events.js'
 import { keysFor } from './redis/keys.js'
 import { Link } from './redis/link.js'
+import { waitingForReplicas } from './redis/replicas.js'
 import { requireServer } from './redis/server.js'
 import { sessionStore } from './redis/sessions.js'
 
@@ -38,6 +39,11 @@ export interface RedisSettings {
   prefix?: string
   /** How much of each stream is kept. Default: 1 hour, 10,000 events, 16 Mi UTF-16 code units. */
   retention?: Retention
+  /**
+   * How many replicas must have it before a session is given out, a change of its record counts, or a DELETE is answered
+   * (`WAIT`). When so many do not have it within a second, the client is answered 503. Default 0: none is waited for.
+   */
+  waitForReplicas?: number
 }
 
 /** What {@link redis} returns. */
@@ -53,7 +59,8 @@ export interface RedisBackend extends CompleteBackend {}
  * lost is not sent again. Afterwards everything goes on by itself, subscriptions too.
  *
  * The server must not evict keys before they expire (`maxmemory-policy noeviction`), and a session is as durable as the
- * server's persistence: with `appendonly yes` it survives a restart of Redis.
+ * server's persistence: with `appendonly yes` it survives a restart of Redis. A failover to a replica with lag may lose the last
+ * writes; `waitForReplicas` makes that rare.
  *
  * @throws TypeError if an option cannot be right; the message says what to write, and never repeats the address, which may
  * hold a password.
@@ -73,25 +80,34 @@ export interface RedisBackend extends CompleteBackend {}
  * ```
  */
 export function redis(options: RedisOptions): RedisBackend {
-  checkNames('redis', options, ['url', 'client', 'prefix', 'retention'])
+  checkNames('redis', options, ['url', 'client', 'prefix', 'retention', 'waitForReplicas'])
   const retention = checkRetention('redis', options.retention)
+  const { waitForReplicas = 0 } = options
+  if (!Number.isInteger(waitForReplicas) || waitForReplicas < 0) {
+    throw new TypeError('redis: `waitForReplicas` must be a whole number: of replicas, or 0')
+  }
   const { connector, name, keyPrefix } = connectTo(options)
   const keys = keysFor(options.prefix ?? 'mcp-roam', keyPrefix)
 
-  const link = new Link(connector, { check: (send) => requireServer(send, options.url !== undefined) })
+  const check = (send: Send) => requireServer(send, options.url !== undefined)
+  const link = new Link(connector, { check })
+  const patientLink = waitForReplicas > 0 ? new Link(connector, { check }) : undefined
+  const writes = patientLink && waitingForReplicas(patientLink, waitForReplicas)
   const bus = messageBus(link, keys, connector)
 
   return {
     name,
-    sessions: sessionStore(link, keys),
+    sessions: sessionStore(link, keys, writes),
     events: eventLog(link, keys, retention),
     bus,
     async ping() {
-      await link.send(undefined, ['ping'])
+      // With replicas to wait for, the server must have them.
+      await (writes ?? link).send(undefined, ['ping'])
     },
     async close() {
       bus.close()
       link.close()
+      patientLink?.close()
     },
   }
 }

@@ -1,6 +1,7 @@
 /** One node of the cluster, with its ways to talk to the others. */
 import type { BoundedBackend } from '../backend/bounded.js'
 import { Questions } from './ask.js'
+import { DeletedSessions } from './deleted-sessions.js'
 import { News } from './news.js'
 import { ClusterNode } from './node.js'
 
@@ -8,6 +9,7 @@ export class Cluster {
   readonly node: ClusterNode
   readonly questions: Questions
   readonly news: News
+  readonly deleted = new DeletedSessions()
 
   constructor({ bus, shared }: Pick<BoundedBackend, 'bus' | 'shared'>, onerror: (error: Error) => void) {
     this.node = new ClusterNode(bus, shared)

@@ -51,6 +51,14 @@ export class ClusterNode {
     return this.#ready
   }
 
+  /** Rejects if this node cannot say that it is alive, for which it has to write. Joins the cluster if it has not yet. */
+  async proveAlive(): Promise<void> {
+    if (!this.shared || this.#closed) return
+    const wasThere = this.#ready !== undefined
+    await this.ready()
+    if (wasThere) await this.#beat()
+  }
+
   /** A name for a writer or a connection of this node that no other one has, see {@link nodeOf} and {@link numberOf}. */
   newName(): string {
     return `${this.id}:${this.#names++}`
@@ -109,6 +117,8 @@ export class ClusterNode {
   async #beat(): Promise<void> {
     const before = monotonic()
     await this.#watched(this.bus.beat(this.id, HEARTBEAT_TTL))
+    // The others were told that this node has left, and must not take that back.
+    if (this.#closed) await this.bus.leave(this.id)
     const silence = monotonic() - (this.#beatAt ?? before)
     this.#beatAt = before
     if (silence <= HEARTBEAT_TTL) return

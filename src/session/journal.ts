@@ -32,6 +32,16 @@ export function journalled(journal: Journal, message: JSONRPCRequest | JSONRPCNo
   }
 }
 
+/** Whether a restore from one is like a restore from the other, `initialize` being the same. */
+export function isSameJournal(a: Journal, b: Journal): boolean {
+  return (
+    a.initialized === b.initialized &&
+    a.setLevel?.level === b.setLevel?.level &&
+    a.subscriptions.length === b.subscriptions.length &&
+    a.subscriptions.every((uri, index) => uri === b.subscriptions[index])
+  )
+}
+
 /** What is left to tell an instance that knows `from` (undefined: nothing yet) so that it knows `to`. */
 export function replay(from: Journal | undefined, to: Journal): Pick<JSONRPCRequest, 'method' | 'params'>[] {
   const messages: Pick<JSONRPCRequest, 'method' | 'params'>[] = []

@@ -123,12 +123,13 @@ export class LiveSession {
 
   /** The record is in the store, as given. */
   recorded(record: SessionRecord): void {
-    const { store, routing } = this.host
+    const { store, routing, onerror } = this.host
     this.#record = new LiveRecord(record, {
       store,
       ttlOf: (record) => this.host.ttlOf(record),
       tellUpdated: (id, revision) => routing.updated(id, revision),
       teach: (message) => this.instance.tell(message),
+      onerror,
     })
     this.streamSession = new StreamSession(this.id, record.protocolVersion >= PRIMING_PROTOCOL_VERSION)
     this.view.source = this

@@ -1,11 +1,15 @@
 /** The record of a live session: what changes here is stored before it counts, what changed elsewhere is adopted. */
 import type { Journal, SessionRecord, SessionStore } from '../backend/backend.js'
+import { Unavailable } from '../backend/bounded.js'
 import { isRequest, type JSONRPCNotification, type JSONRPCRequest } from '../wire/jsonrpc.js'
 import { Refusal } from '../wire/refusal.js'
-import { journalled, replay } from './journal.js'
+import { isSameJournal, journalled, replay } from './journal.js'
 
 /** Characters that the URIs of all subscriptions may have: the record is written as a whole with each of them. */
 const MAX_SUBSCRIPTIONS = 256 * 1024
+
+/** How often a change is tried when the store has another revision each time: each time another node got its own change in. */
+const MAX_ATTEMPTS = 50
 
 export interface RecordHost {
   readonly store: SessionStore
@@ -15,6 +19,7 @@ export interface RecordHost {
   tellUpdated(session: string, revision: number): Promise<void>
   /** Tells the instance here something that it does not know, or must be told again. */
   teach(message: Pick<JSONRPCRequest, 'method' | 'params'>): Promise<void>
+  onerror(error: Error): void
 }
 
 export class LiveRecord {
@@ -37,44 +42,85 @@ export class LiveRecord {
    * Stores what a message changes in the journal.
    *
    * @throws Refusal if the session is gone or full.
+   * @throws Unavailable if the store refuses the change again and again.
    */
   add(message: JSONRPCRequest | JSONRPCNotification): Promise<void> {
     return this.#next(async () => {
-      let conflict = false
-      for (;;) {
-        const journal = journalled(this.#record.journal, message)
-        if (journal === this.#record.journal) break
+      let attempts = 0
+      for (; ; attempts++) {
+        const known = this.#record
+        const journal = journalled(known.journal, message)
+        if (journal === known.journal) break
         if (sizeOf(journal) > MAX_SUBSCRIPTIONS) throw new Refusal('tooManySubscriptions')
-        if (await this.#update(journal)) break
-        const stored = await this.host.store.load(this.#record.id)
-        if (!stored) throw new Refusal('sessionNotFound')
-        await this.#adopt(stored)
-        conflict = true
+        if (attempts === MAX_ATTEMPTS) throw this.#givenUp()
+        if (await this.#replace(known.revision, { ...known, revision: known.revision + 1, journal })) break
+        if (!(await this.#settle())) throw new Refusal('sessionNotFound')
       }
       // The instance was just told what another node has stored, after it had handled this message.
-      if (conflict && isRequest(message)) await this.host.teach(message)
+      if (attempts > 0 && isRequest(message)) await this.host.teach(message)
     })
   }
 
-  /** Takes the record as the store has it, and makes the instance know what is new in it. */
+  /**
+   * Takes the record as the store has it, and makes the instance know what is new in it. A store that has gone backwards (a
+   * failover with lag, a backup) is mended: of two records the one of the higher revision counts, and of two of the same
+   * revision the one in the store, which was written later. That the session is initialized is never taken back.
+   *
+   * @throws Unavailable if the store cannot be mended.
+   */
   adopt(stored: SessionRecord): Promise<void> {
-    return this.#next(() => this.#adopt(stored))
+    return this.#next(async () => {
+      if (this.#isNews(stored)) await this.#take(stored)
+      // Or it was loaded before this node's last update.
+      else await this.#settle()
+    })
   }
 
-  /** False: another node has stored a revision that is not known here. */
-  async #update(journal: Journal): Promise<boolean> {
-    const updated = { ...this.#record, revision: this.#record.revision + 1, journal }
-    if (!(await this.host.store.update(updated, this.host.ttlOf(updated)))) return false
-    this.#record = updated
-    await this.host.tellUpdated(updated.id, updated.revision)
+  /** Makes the store and this node know the same; false: the session is not in the store. */
+  async #settle(): Promise<boolean> {
+    for (let attempts = 0; attempts < MAX_ATTEMPTS; attempts++) {
+      const known = this.#record
+      const stored = await this.host.store.load(known.id)
+      if (!stored) return false
+      if (this.#isNews(stored)) {
+        await this.#take(stored)
+        return true
+      }
+      const mended = mend(stored, known)
+      if (mended !== stored && !(await this.#replace(stored.revision, mended))) continue
+      this.host.onerror(wentBackwards(stored, known, mended))
+      await this.#take(mended, known)
+      return true
+    }
+    throw this.#givenUp()
+  }
+
+  /** Whether a record in the store can follow from the one that is known here, or is that one. */
+  #isNews({ revision, journal }: SessionRecord): boolean {
+    const known = this.#record
+    if (revision === known.revision) return isSameJournal(journal, known.journal)
+    return revision > known.revision && (journal.initialized || !known.journal.initialized)
+  }
+
+  async #take(record: SessionRecord, known = this.#record): Promise<void> {
+    this.#record = record
+    for (const message of replay(known.journal, record.journal)) await this.host.teach(message)
+  }
+
+  /** False: another node has stored another revision than the expected one. */
+  async #replace(expected: number, record: SessionRecord): Promise<boolean> {
+    if (!(await this.host.store.update(record, expected, this.host.ttlOf(record)))) return false
+    this.#record = record
+    await this.host.tellUpdated(record.id, record.revision)
     return true
   }
 
-  async #adopt(stored: SessionRecord): Promise<void> {
-    const known = this.#record
-    if (stored.revision <= known.revision) return
-    this.#record = stored
-    for (const message of replay(known.journal, stored.journal)) await this.host.teach(message)
+  #givenUp(): Unavailable {
+    const error = new Unavailable(
+      `a session could not be stored: its record was another one at each of ${MAX_ATTEMPTS} attempts`,
+    )
+    this.host.onerror(error)
+    return error
   }
 
   #next(change: () => Promise<void>): Promise<void> {
@@ -86,4 +132,22 @@ export class LiveRecord {
 
 function sizeOf(journal: Journal): number {
   return journal.subscriptions.reduce((size, uri) => size + uri.length, 0)
+}
+
+/** What the store should have, if it has `stored` and `known` cannot come before that; `stored` itself if it has that already. */
+function mend(stored: SessionRecord, known: SessionRecord): SessionRecord {
+  const { journal } = stored.revision < known.revision ? known : stored
+  const initialized = known.journal.initialized || stored.journal.initialized
+  if (journal === stored.journal && journal.initialized === initialized) return stored
+  return { ...stored, revision: Math.max(stored.revision, known.revision) + 1, journal: { ...journal, initialized } }
+}
+
+function wentBackwards(stored: SessionRecord, known: SessionRecord, mended: SessionRecord): Error {
+  const found = `the session store has gone backwards: a session of revision ${known.revision} was there`
+  if (stored.revision >= known.revision) {
+    return new Error(
+      `${found} as another one of revision ${stored.revision}, which counts; changes to the session are lost`,
+    )
+  }
+  return new Error(`${found} as of revision ${stored.revision}; it was written again, as revision ${mended.revision}`)
 }

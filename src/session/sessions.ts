@@ -88,7 +88,10 @@ export class Sessions {
     })
     this.#routing = new Routing(cluster, {
       routed: (id) => this.#routed(id),
-      deleted: (id) => this.#end(id, undefined, undefined),
+      deleted: (id) => {
+        cluster.deleted.add(id)
+        return this.#end(id, undefined, undefined)
+      },
       broadcast: (broadcast) => this.#tellHere(broadcast),
     })
     const host: LiveSessionHost = {

@@ -18,7 +18,7 @@ export interface OpenConnectionsOptions {
 }
 
 export class OpenConnections {
-  /** Events that clients should have got and the log no longer held. */
+  /** Messages that clients should have got, and that the log never took or no longer held. */
   lost = 0
   /** Called when a connection of a session has ended. */
   onclosed: (session: string) => void = () => {}

@@ -109,7 +109,7 @@ export function sessionStoreContract(make: Make, options: SessionStoreOptions = 
       await a.sessions.create(stays, LONG)
       await gone(b.sessions, record.id)
       assert.equal(await a.sessions.load(record.id), undefined)
-      assert.equal(await a.sessions.update(nextRevision(record, 'late'), LONG), false)
+      assert.equal(await a.sessions.update(nextRevision(record, 'late'), 1, LONG), false)
       assert.equal(await a.sessions.touch(record.id, LONG), false)
       assert.equal((await idsOf(b.sessions)).includes(record.id), false)
       assert.deepEqual(await b.sessions.load(stays.id), stays)
@@ -128,17 +128,17 @@ export function sessionStoreContract(make: Make, options: SessionStoreOptions = 
       const record = newRecord()
       await a.sessions.create(record, LONG)
       const second = nextRevision(record, 'second')
-      assert.equal(await b.sessions.update(second, LONG), true)
+      assert.equal(await b.sessions.update(second, 1, LONG), true)
       assert.deepEqual(await a.sessions.load(record.id), second)
       const third = nextRevision(second, 'third')
-      assert.equal(await a.sessions.update(third, LONG), true)
+      assert.equal(await a.sessions.update(third, 2, LONG), true)
       assert.deepEqual(await b.sessions.load(record.id), third)
     }),
 
     it('update of a record that is not there is refused and creates nothing', async ({ a }) => {
       const record = newRecord()
-      assert.equal(await a.sessions.update(nextRevision(record, 'x'), LONG), false)
-      assert.equal(await a.sessions.update(record, LONG), false)
+      assert.equal(await a.sessions.update(nextRevision(record, 'x'), 1, LONG), false)
+      assert.equal(await a.sessions.update(record, 0, LONG), false)
       assert.equal(await a.sessions.load(record.id), undefined)
     }),
 
@@ -147,9 +147,9 @@ export function sessionStoreContract(make: Make, options: SessionStoreOptions = 
       await a.sessions.create(shorter, LONG)
       await a.sessions.create(longer, race.ttl)
       await a.sessions.create(witness, race.ttl)
-      assert.equal(await b.sessions.update(nextRevision(longer, 'x'), LONG), true)
+      assert.equal(await b.sessions.update(nextRevision(longer, 'x'), 1, LONG), true)
       race.stop()
-      assert.equal(await b.sessions.update(nextRevision(shorter, 'x'), BRIEF), true)
+      assert.equal(await b.sessions.update(nextRevision(shorter, 'x'), 1, BRIEF), true)
       await gone(a.sessions, shorter.id)
       await gone(a.sessions, witness.id)
       assert.equal((await a.sessions.load(longer.id))?.revision, 2)
@@ -181,7 +181,7 @@ export function sessionStoreContract(make: Make, options: SessionStoreOptions = 
       assert.equal(await a.sessions.delete(record.id), true)
       for (const { sessions } of [a, b]) {
         assert.equal(await sessions.load(record.id), undefined)
-        assert.equal(await sessions.update(nextRevision(record, 'late'), LONG), false)
+        assert.equal(await sessions.update(nextRevision(record, 'late'), 1, LONG), false)
         assert.equal(await sessions.touch(record.id, LONG), false)
         assert.equal(await sessions.create(record, LONG), false)
         assert.equal(await sessions.delete(record.id), false)
@@ -248,22 +248,35 @@ export function sessionStoreContract(make: Make, options: SessionStoreOptions = 
 
   return [
     ...cases,
-    it('update with another revision than the next is refused and changes nothing', async ({ a, b }) => {
+    it('update of another revision than the stored one is refused and changes nothing', async ({ a, b }) => {
       const record = newRecord()
       await a.sessions.create(record, LONG)
       const second = nextRevision(record, 'second')
-      assert.equal(await a.sessions.update({ ...second, revision: 1 }, LONG), false)
-      assert.equal(await b.sessions.update({ ...second, revision: 3 }, LONG), false)
+      assert.equal(await a.sessions.update(second, 0, LONG), false)
+      assert.equal(await b.sessions.update({ ...second, revision: 3 }, 2, LONG), false)
       assert.deepEqual(await b.sessions.load(record.id), record)
-      assert.equal(await a.sessions.update(second, LONG), true)
-      assert.equal(await b.sessions.update({ ...second, principal: 'stale' }, LONG), false)
+      assert.equal(await a.sessions.update(second, 1, LONG), true)
+      assert.equal(await b.sessions.update({ ...second, principal: 'stale' }, 1, LONG), false)
       assert.deepEqual(await b.sessions.load(record.id), second)
+    }),
+
+    it('update may leave out revisions', async ({ a, b }) => {
+      const record = newRecord()
+      await a.sessions.create(record, LONG)
+      const ninth = { ...nextRevision(record, 'ninth'), revision: 9 }
+      assert.equal(await a.sessions.update(ninth, 1, LONG), true)
+      assert.deepEqual(await b.sessions.load(record.id), ninth)
+      const far = { ...nextRevision(ninth, 'far'), revision: 2 ** 40 }
+      assert.equal(await b.sessions.update({ ...far, revision: 10 }, 8, LONG), false)
+      assert.equal(await b.sessions.update(far, 9, LONG), true)
+      assert.equal(await a.sessions.update(nextRevision(far, 'on'), 2 ** 40, LONG), true)
+      assert.equal((await b.sessions.load(record.id))?.revision, 2 ** 40 + 1)
     }),
 
     it('update that is refused leaves the expiry as it was', async ({ a, b }) => {
       const record = newRecord()
       await a.sessions.create(record, BRIEF)
-      assert.equal(await b.sessions.update({ ...record, revision: 7 }, LONG), false)
+      assert.equal(await b.sessions.update({ ...record, revision: 7 }, 6, LONG), false)
       await gone(a.sessions, record.id)
     }),
 
@@ -282,7 +295,7 @@ export function sessionStoreContract(make: Make, options: SessionStoreOptions = 
       for (let round = 0; round < 5; round++) {
         const candidates = Array.from({ length: 12 }, (_, index) => nextRevision(record, `${round}/${index}`))
         const outcomes = await atOnce(handles, candidates.length, (backend, index) =>
-          backend.sessions.update(present(candidates[index], 'candidate'), LONG),
+          backend.sessions.update(present(candidates[index], 'candidate'), record.revision, LONG),
         )
         assert.equal(outcomes.filter(Boolean).length, 1)
         record = present(candidates[outcomes.indexOf(true)], 'winner')
@@ -299,7 +312,7 @@ export function sessionStoreContract(make: Make, options: SessionStoreOptions = 
           if (index === 5 || index === 8) return backend.sessions.delete(record.id)
           if (index % 3 === 0) return backend.sessions.touch(record.id, LONG).then(() => false)
           if (index % 3 === 1) return backend.sessions.create(record, LONG).then(() => false)
-          return backend.sessions.update(nextRevision(record, `${index}`), LONG).then(() => false)
+          return backend.sessions.update(nextRevision(record, `${index}`), 1, LONG).then(() => false)
         })
         assert.equal(deletions.filter(Boolean).length, 1)
         assert.equal(await handles.a.sessions.load(record.id), undefined)

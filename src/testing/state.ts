@@ -182,7 +182,7 @@ export function stateContract(make: Make): ContractCase[] {
       await set(a, record.id, 'key', '1')
       const entry = await get(a, record.id, 'key')
       assert.deepEqual(await b.sessions.load(record.id), record)
-      assert.equal(await b.sessions.update(nextRevision(record, 'x'), LONG), true)
+      assert.equal(await b.sessions.update(nextRevision(record, 'x'), 1, LONG), true)
       assert.deepEqual(await a.sessions.load(record.id), nextRevision(record, 'x'))
       assert.deepEqual(await a.sessions.getState?.(record.id, 'key'), entry)
     }),
@@ -244,7 +244,7 @@ export function stateContract(make: Make): ContractCase[] {
       const witness = await newSession(a, race.ttl)
       for (const id of [touched, record.id]) await set(a, id, 'key', '1')
       assert.equal(await b.sessions.touch(touched, LONG), true)
-      assert.equal(await b.sessions.update(nextRevision(record, 'x'), LONG), true)
+      assert.equal(await b.sessions.update(nextRevision(record, 'x'), 1, LONG), true)
       race.stop()
       await eventually('expiry', async () => (await a.sessions.load(witness)) === undefined)
       for (const id of [touched, record.id]) assert.equal((await get(a, id, 'key'))?.value, '1')

@@ -24,9 +24,9 @@ export function sessionStore(now: Clock, tombstones: ExpiringMap<true>): Require
       return parse(sessions.get(id))
     },
 
-    async update(record, ttl) {
+    async update(record, expected, ttl) {
       const stored = sessions.get(record.id)
-      if (stored?.revision !== record.revision - 1) return false
+      if (stored?.revision !== expected) return false
       stored.record = JSON.stringify(record)
       stored.revision = record.revision
       sessions.set(record.id, stored, ttl)

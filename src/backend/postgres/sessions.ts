@@ -21,11 +21,11 @@ export function sessionStore(database: Database): Required<SessionStore> {
       return row && parse(row[0])
     },
 
-    async update(record, ttl) {
+    async update(record, expected, ttl) {
       const rows = await database.query(
-        `update ${s}.sessions set record = $2, revision = $3::bigint, expires_at = ${s}.later($4)
-         where id = $1 and revision = $3::bigint - 1 and expires_at > clock_timestamp() returning id`,
-        [key(record.id), JSON.stringify(record), record.revision, duration(ttl)],
+        `update ${s}.sessions set record = $2, revision = $3::bigint, expires_at = ${s}.later($5)
+         where id = $1 and revision = $4::bigint and expires_at > clock_timestamp() returning id`,
+        [key(record.id), JSON.stringify(record), record.revision, expected, duration(ttl)],
       )
       return rows.length > 0
     },

@@ -9,6 +9,8 @@ export interface Connection {
   ready(): boolean
   /** Sends a command once, and never again, to the server that has `key`; without a key to any server. */
   send(key: string | undefined, args: string[]): Promise<unknown>
+  /** Sends commands one right after the other over one socket, to the server that has `key`. Rejects if one of them fails. */
+  sendInARow(key: string, commands: string[][]): Promise<unknown[]>
   /** One function for each master, which sends commands to that one. */
   masters(): Promise<Send[]>
   /** In a cluster, all messages of a channel go through the same server, so that they keep their order. */
@@ -40,9 +42,10 @@ export interface Connector {
 }
 
 /** The commands of a connection where one server has all keys. */
-export function sendingToOne(send: Send): Pick<Connection, 'send' | 'masters' | 'publish'> {
+export function sendingToOne(send: Send): Pick<Connection, 'send' | 'sendInARow' | 'masters' | 'publish'> {
   return {
     send: (_key, args) => send(args),
+    sendInARow: (_key, commands) => Promise.all(commands.map(send)),
     masters: async () => [send],
     publish: (channel, message) => send(['publish', channel, message]),
   }

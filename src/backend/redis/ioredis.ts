@@ -29,6 +29,7 @@ export interface IoredisCluster {
   nodes(role: 'master'): IoredisClient[]
   duplicate(nodes?: [], override?: object): IoredisCluster
   call(command: string, ...args: string[]): Promise<unknown>
+  pipeline(commands: string[][]): { exec(): Promise<[error: Error | null, reply: unknown][] | null> }
   subscribe(channel: string): Promise<unknown>
   unsubscribe(channel: string): Promise<unknown>
   disconnect(): void
@@ -89,6 +90,14 @@ function clusterConnector(template: IoredisCluster): Connector {
       report(client, events)
       return {
         send: (_key, args) => sendTo(client)(args),
+        async sendInARow(_key, commands) {
+          // The library takes the server by the keys that are in the commands, and the same one for all of them.
+          const outcomes = await client.pipeline(commands).exec()
+          return (outcomes ?? []).map(([error, reply]) => {
+            if (error) throw error
+            return reply
+          })
+        },
         masters: async () => client.nodes('master').map(sendTo),
         async publish(channel, message) {
           // The library would take another server each time.

@@ -53,6 +53,11 @@ export class Link {
     return this.#use((connection) => connection.send(key, args))
   }
 
+  /** Sends commands one right after the other over one socket, to the server that has `key`. */
+  sendInARow(key: string, commands: string[][]): Promise<unknown[]> {
+    return this.#use((connection) => connection.sendInARow(key, commands))
+  }
+
   publish(channel: string, message: string): Promise<unknown> {
     return this.#use((connection) => connection.publish(channel, message))
   }

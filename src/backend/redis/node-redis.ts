@@ -34,6 +34,7 @@ export interface NodeRedisCluster extends NodeRedisCommon<NodeRedisCluster> {
 export interface NodeRedisSentinel extends NodeRedisCommon<NodeRedisSentinel> {
   getSentinelNode(): unknown
   sendCommand(isReadonly: boolean | undefined, args: string[], options?: { typeMapping: object }): Promise<unknown>
+  use<T>(work: (master: Pick<NodeRedisSentinel, 'sendCommand'>) => Promise<T>): Promise<T>
 }
 
 export function isNodeRedis(client: object): client is NodeRedisClient | NodeRedisCluster | NodeRedisSentinel {
@@ -84,6 +85,7 @@ function clusterConnector(template: NodeRedisCluster): Connector {
       const destroy = connectUntilItWorks(client, events)
       return {
         send: (key, args) => client.sendCommand(key, false, args, PLAIN),
+        sendInARow: (key, commands) => Promise.all(commands.map((args) => client.sendCommand(key, false, args, PLAIN))),
         publish: (channel, message) => client.sendCommand(channel, false, ['publish', channel, message], PLAIN),
         masters: () =>
           Promise.all(
@@ -109,6 +111,9 @@ function sentinelConnector(template: NodeRedisSentinel): Connector {
       const destroy = connectUntilItWorks(client, events)
       return {
         ...sendingToOne((args) => client.sendCommand(false, args, PLAIN)),
+        // The library may have several connections to the master.
+        sendInARow: (_key, commands) =>
+          client.use((master) => Promise.all(commands.map((args) => master.sendCommand(false, args, PLAIN)))),
         ...common(client, events),
         destroy,
       }

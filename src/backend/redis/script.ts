@@ -13,7 +13,12 @@ export function script(source: string): Script {
 }
 
 /** Runs a script on the server that has its keys, which are all of one hash slot. */
-export async function run(link: Link, { source, sha }: Script, keys: string[], args: string[] = []): Promise<unknown> {
+export async function run(
+  link: Pick<Link, 'send'>,
+  { source, sha }: Script,
+  keys: string[],
+  args: string[] = [],
+): Promise<unknown> {
   const rest = [String(keys.length), ...keys, ...args]
   try {
     return await link.send(keys[0], ['evalsha', sha, ...rest])

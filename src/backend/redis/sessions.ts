@@ -2,6 +2,7 @@
 import { type SessionRecord, type SessionStore, TOMBSTONE_TTL } from '../backend.js'
 import { type Keys, wellFormed } from './keys.js'
 import type { Link } from './link.js'
+import type { Writes } from './replicas.js'
 import { milliseconds, run, script } from './script.js'
 
 // Fields of the hash: `record`, `revision`, `changes` (counts changes of state), and `state:<key>` = "<revision> <value>".
@@ -40,14 +41,15 @@ end
 return 'ok'
 `)
 
-export function sessionStore(link: Link, keys: Keys): Required<SessionStore> {
+/** @param writes The way of what a session's existence and record depend on. */
+export function sessionStore(link: Link, keys: Keys, writes: Writes = link): Required<SessionStore> {
   const both = (id: string) => [keys.session(id), keys.deleted(id)]
   const field = (key: string) => `state:${wellFormed(key)}`
 
   return {
     async create(record, ttl) {
       const args = [JSON.stringify(record), String(record.revision), milliseconds(ttl)]
-      return (await run(link, CREATE, both(record.id), args)) === 1
+      return (await run(writes, CREATE, both(record.id), args)) === 1
     },
 
     async load(id) {
@@ -55,10 +57,9 @@ export function sessionStore(link: Link, keys: Keys): Required<SessionStore> {
       return parse(await link.send(key, ['hget', key, 'record']))
     },
 
-    async update(record, ttl) {
-      const { revision } = record
-      const args = [JSON.stringify(record), String(revision), String(revision - 1), milliseconds(ttl)]
-      return (await run(link, UPDATE, [keys.session(record.id)], args)) === 1
+    async update(record, expected, ttl) {
+      const args = [JSON.stringify(record), String(record.revision), String(expected), milliseconds(ttl)]
+      return (await run(writes, UPDATE, [keys.session(record.id)], args)) === 1
     },
 
     async touch(id, ttl) {
@@ -67,7 +68,7 @@ export function sessionStore(link: Link, keys: Keys): Required<SessionStore> {
     },
 
     async delete(id) {
-      return (await run(link, DELETE, both(id), [milliseconds(TOMBSTONE_TTL)])) === 1
+      return (await run(writes, DELETE, both(id), [milliseconds(TOMBSTONE_TTL)])) === 1
     },
 
     async *list() {

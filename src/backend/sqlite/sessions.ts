@@ -17,7 +17,7 @@ export function sessionStore(database: Database): Required<SessionStore> {
   return {
     create: (record, ttl) => write((sessions) => sessions.create(record, ttl)),
     load: (id) => read((sessions) => sessions.load(id)),
-    update: (record, ttl) => write((sessions) => sessions.update(record, ttl)),
+    update: (record, expected, ttl) => write((sessions) => sessions.update(record, expected, ttl)),
     touch: (id, ttl) => write((sessions) => sessions.touch(id, ttl)),
     delete: (id) => write((sessions) => sessions.delete(id)),
 
@@ -96,10 +96,10 @@ function prepare(db: Sqlite.Database, now: () => number) {
       return text === undefined ? undefined : parse(text)
     },
 
-    update(record: SessionRecord, ttl: number): boolean {
+    update(record: SessionRecord, expected: number, ttl: number): boolean {
       const time = now()
       const { id, revision } = record
-      return update.run(revision, time + ttl, JSON.stringify(record), id, revision - 1, time).changes === 1
+      return update.run(revision, time + ttl, JSON.stringify(record), id, expected, time).changes === 1
     },
 
     touch(id: string, ttl: number): boolean {

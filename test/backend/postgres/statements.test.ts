@@ -28,7 +28,7 @@ describeWith('PostgreSQL', await postgresUrl(), (url) => {
     const calls: Record<string, () => Promise<unknown>> = {
       create: () => sessions.create(record('a'), 60_000),
       load: () => sessions.load('a'),
-      update: () => sessions.update({ ...record('a'), revision: 2 }, 60_000),
+      update: () => sessions.update({ ...record('a'), revision: 2 }, 1, 60_000),
       touch: () => sessions.touch('a', 60_000),
       setState: () => sessions.setState('a', 'k', '1'),
       getState: () => sessions.getState('a', 'k'),

@@ -102,7 +102,7 @@ describeWith('PostgreSQL', await postgresUrl(), (url) => {
     for (const attack of attacks) {
       const received = arrival()
       await sessions.create({ ...record(attack), principal: attack }, 60_000)
-      await sessions.update({ ...record(attack), principal: attack, revision: 2 }, 60_000)
+      await sessions.update({ ...record(attack), principal: attack, revision: 2 }, 1, 60_000)
       await sessions.touch(attack, 60_000)
       await sessions.setState(attack, attack, attack)
       await sessions.getState(attack, attack)

@@ -22,6 +22,11 @@ describe('redis()', () => {
     expect(() => redis({ url: 'redis://localhost', prefix: '{a}' })).toThrow(/may contain \{ or \}/)
   })
 
+  test.each([-1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, '1'])('throws for waitForReplicas: %s', (value) => {
+    const options = { url: 'redis://localhost', waitForReplicas: value as number }
+    expect(() => redis(options)).toThrow(/`waitForReplicas` must be a whole number/)
+  })
+
   test('throws for a client that is none, and for neither an address nor a client', () => {
     expect(() => redis(JSON.parse('{"client":{}}'))).toThrow(/not a client of ioredis or redis/)
     expect(() => redis(JSON.parse('{"client":"redis://localhost"}'))).toThrow(/not a client of ioredis or redis/)

@@ -22,7 +22,7 @@ const tasks = {
   async update(backend: SqliteBackend, { shared, count }: Task) {
     for (let done = 0; done < count; ) {
       const stored = (await backend.sessions.load(shared))!
-      if (await backend.sessions.update({ ...stored, revision: stored.revision + 1 }, 60_000)) done++
+      if (await backend.sessions.update({ ...stored, revision: stored.revision + 1 }, stored.revision, 60_000)) done++
     }
     for (let done = 0; done < count; ) {
       const entry = await backend.sessions.getState(shared, 'count')
