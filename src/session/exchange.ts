@@ -37,6 +37,8 @@ export interface ExchangeOptions {
   progress?: ReadonlyMap<unknown, number>
   /** Answered by an array. */
   batch: boolean
+  /** Whether the client comes back for a stream that answers a POST, if its version lets it. */
+  resumes: boolean
 }
 
 export class Exchange implements Deadline {
@@ -76,7 +78,7 @@ export class Exchange implements Deadline {
 
   /** Whether the client can come back for what it has not yet received when its connection ends. */
   get resumable(): boolean {
-    return this.#host.streamSession.priming
+    return this.#host.streamSession.priming && this.#options.resumes
   }
 
   request(id: RequestId): JSONRPCRequest | undefined {

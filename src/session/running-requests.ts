@@ -11,6 +11,7 @@ import {
 } from '../wire/jsonrpc.js'
 import type { HttpRequest } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
+import { resumesAnswers } from '../wire/rules.js'
 import type { MessageExtra } from '../wire/sdk.js'
 import { Exchange, type ExchangeHost, type ExchangeOptions } from './exchange.js'
 import type { Instance } from './instance.js'
@@ -69,8 +70,8 @@ export class RunningRequests {
   }
 
   /** Hands requests that came together to the server. */
-  start(requests: readonly JSONRPCRequest[], request: HttpRequest, options: ExchangeOptions): void {
-    const exchange = this.#exchange(requests, options)
+  start(requests: readonly JSONRPCRequest[], request: HttpRequest, options: Omit<ExchangeOptions, 'resumes'>): void {
+    const exchange = this.#exchange(requests, { ...options, resumes: resumesAnswers(request) })
     for (const message of requests) this.#run(message, request, exchange)
   }
 
@@ -124,7 +125,7 @@ export class RunningRequests {
   /** Finishes a stream that was left unfinished: runs again what is safe to repeat; the outcome of the rest is unknown. */
   async finish({ stream, requests, progress, writer }: UnfinishedStream, request: HttpRequest): Promise<void> {
     if (requests.length === 0) return writer.end()
-    const options = { reply: undefined, batch: false, stream: { id: stream, writer }, progress }
+    const options = { reply: undefined, batch: false, resumes: true, stream: { id: stream, writer }, progress }
     const exchange = this.#exchange(requests, options)
     for (const message of requests) {
       const repeat = await this.host.mayRepeat(message).catch((error) => {

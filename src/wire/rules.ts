@@ -17,6 +17,9 @@ export const BATCH_PROTOCOL_VERSION = '2025-03-26'
 /** The first version whose clients can read an event without data (basic/transports, "Sending Messages to the Server"). */
 export const PRIMING_PROTOCOL_VERSION = '2025-11-25'
 
+/** `@ai-sdk/mcp`, in `User-Agent`. */
+const AI_SDK = /(^|\s)ai-sdk\//
+
 /** What the SDKs' clients send; compared first, because parsing takes longer. */
 const USUAL_ACCEPT = 'application/json, text/event-stream'
 
@@ -39,6 +42,14 @@ export function checkGet(request: HttpRequest): void {
 export function checkProtocolVersion(request: HttpRequest, supported: readonly string[]): void {
   const version = request.header('mcp-protocol-version')
   if (version !== undefined && !supported.includes(version)) throw new Refusal('protocolVersion')
+}
+
+/**
+ * Whether a client comes back for a stream that answers its POST, provided that its session's version has that. The AI SDK
+ * names 2025-11-25 and comes back for its GET alone: a call whose stream is left to another node would hang there for good.
+ */
+export function resumesAnswers(request: HttpRequest): boolean {
+  return !AI_SDK.test(request.header('user-agent') ?? '')
 }
 
 /** Whether an Accept header accepts a media type: the most specific range that matches decides (RFC 9110, section 12.5.1). */

@@ -1,5 +1,5 @@
 /** Fixture servers as processes of their own. */
-import type { NodeStatus, SessionHandlerOptions } from '../../src/index.js'
+import type { DrainOptions, NodeStatus, SessionHandlerOptions } from '../../src/index.js'
 import type { Ready, Stats } from '../fixtures/serve.js'
 import { Child } from './child.js'
 
@@ -16,6 +16,8 @@ export interface ServerOptions {
   amnesia?: boolean
   /** More options of the handler, as far as they are JSON. */
   options?: Partial<SessionHandlerOptions>
+  /** How it drains at SIGTERM. */
+  drain?: DrainOptions
 }
 
 export class TestServer extends Child {
@@ -28,9 +30,10 @@ export class TestServer extends Child {
 
   /** Resolves when it serves. */
   async start(): Promise<void> {
-    const { sdk, backend = 'memory', namespace, amnesia = false, options = {} } = this.options
+    const { sdk, backend = 'memory', namespace, amnesia = false, options = {}, drain = {} } = this.options
     const port = this.url === '' ? '0' : new URL(this.url).port
     const args = ['--sdk', sdk, '--backend', backend, '--port', port, '--options', JSON.stringify(options)]
+    args.push('--drain', JSON.stringify(drain))
     if (namespace !== undefined) args.push('--namespace', namespace)
     if (amnesia) args.push('--amnesia')
     this.url = (JSON.parse(await this.spawn(args)) as Ready).url

@@ -193,4 +193,25 @@ describe.each(DOORS)('through the %s adapter', (name) => {
     expect(await sse.next()).toMatchObject({ message: { id: 1 } })
     await within(drained, 'the drain')
   })
+
+  test.each([
+    { agent: 'a client of 2025-11-25', userAgent: 'node', version: '2025-11-25', answered: false },
+    { agent: 'the AI SDK', userAgent: 'me ai-sdk/1.0.101 runtime/node.js/v20', version: '2025-11-25', answered: true },
+    { agent: 'a client of 2025-06-18', userAgent: 'node', version: '2025-06-18', answered: true },
+  ])(
+    'a call of $agent that outlasts a drain is answered there: $answered',
+    async ({ userAgent, version, answered }) => {
+      const at = await stage(name)
+      const client = await at.session({ version, headers: { 'user-agent': userAgent } })
+      const pending = client.open({ id: 1, method: 'hold' })
+      const call = await at.call(1)
+      await call.say('begun')
+      const sse = await pending
+      await within(at.handler.drain({ timeout: 0 }), 'the drain')
+      const [begun, ...rest] = (await sse.rest()).map(({ message }) => message)
+      expect(begun.params.data).toBe('begun')
+      expect(rest.map(({ error }) => error.data.reason)).toEqual(answered ? ['outcome-unknown'] : [])
+      expect(call.extra?.closeSSEStream !== undefined).toBe(!answered)
+    },
+  )
 })
