@@ -52,7 +52,10 @@ export interface Journal {
 
 /** The persisted form of a session: plain JSON. */
 export interface SessionRecord {
-  /** Version of this shape. */
+  /**
+   * Version of this shape. Nodes of two releases work side by side: a release must read the next version before any release
+   * writes it.
+   */
   version: 1
   /** The session id. Any text: a store must keep different ids apart, whatever characters they have. */
   id: string

@@ -12,7 +12,8 @@ export function messageBus(database: Database, pollInterval: number): MessageBus
   let subscriptions: Subscriptions | undefined
   const messages = database.statements(({ quick }) => {
     const statements = prepareMessages(quick, database.now)
-    subscriptions = new Subscriptions(statements, pollInterval)
+    if (subscriptions) subscriptions.moveTo(statements)
+    else subscriptions = new Subscriptions(statements, pollInterval)
     return { ...statements, subscriptions }
   })
   const nodes = database.statements(({ quick }) => prepareNodes(quick, database.now))
@@ -29,7 +30,11 @@ export function messageBus(database: Database, pollInterval: number): MessageBus
       return async () => end()
     },
 
-    beat: (node, ttl) => nodes.write(({ beat }) => beat(node, ttl)),
+    async beat(node, ttl) {
+      await nodes.write(({ beat }) => beat(node, ttl))
+      // What polls follows a file that was opened anew, whether or not anything else is asked of it.
+      await messages.read(() => {})
+    },
     leave: (node) => nodes.write(({ leave }) => leave(node)),
     nodes: () => nodes.read(({ alive }) => alive()),
     isGone: (node) => nodes.read(({ isGone }) => isGone(node)),

@@ -19,7 +19,7 @@ interface Subscription {
 }
 
 export class Subscriptions {
-  readonly #messages: Messages
+  #messages: Messages
   /** Milliseconds. */
   readonly #pollInterval: number
   readonly #topics = new Map<string, Set<Subscription>>()
@@ -33,6 +33,14 @@ export class Subscriptions {
   constructor(messages: Messages, pollInterval: number) {
     this.#messages = messages
     this.#pollInterval = pollInterval
+  }
+
+  /** Goes on with another file, from its newest message. */
+  moveTo(messages: Messages): void {
+    this.#messages = messages
+    this.#cursor = messages.newest()
+    this.#dataVersion = -1
+    for (const subscriptions of this.#topics.values()) for (const each of subscriptions) each.since = this.#cursor
   }
 
   /** Returns a function that ends the subscription. */

@@ -17,7 +17,7 @@ const BUSY_INTERVAL = 5
  */
 export function startSweeper(database: Database): void {
   const { now } = database
-  let sweep: (() => boolean) | undefined
+  let prepared: { on: Sqlite.Database; sweep: () => boolean } | undefined
   let nextAt = Number.NEGATIVE_INFINITY
 
   database.afterWrite(({ quick }) => {
@@ -27,8 +27,8 @@ export function startSweeper(database: Database): void {
     // Later, so that the caller of the write does not wait for it.
     setImmediate(() => {
       try {
-        sweep ??= prepare(quick, now)
-        if (sweep()) nextAt = now() + BUSY_INTERVAL
+        if (prepared?.on !== quick) prepared = { on: quick, sweep: prepare(quick, now) }
+        if (prepared.sweep()) nextAt = now() + BUSY_INTERVAL
       } catch {
         // Another process holds the lock, or the file was closed: a later write sweeps.
       }
