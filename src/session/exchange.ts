@@ -50,6 +50,8 @@ export class Exchange implements Deadline {
   #done = false
   /** It is being left to another node: what is said meanwhile will be said again there. */
   #leaving = false
+  /** Responses that came meanwhile. */
+  #held: [RequestId, JSONRPCResponse][] = []
 
   constructor(requests: readonly JSONRPCRequest[], host: ExchangeHost, options: ExchangeOptions) {
     this.#host = host
@@ -89,6 +91,10 @@ export class Exchange implements Deadline {
   respond(id: RequestId, response: JSONRPCResponse): void {
     if (!this.#unanswered.has(id)) return
     const text = JSON.stringify(response)
+    if (this.#leaving) {
+      this.#held.push([id, response])
+      return
+    }
     this.#unanswered.delete(id)
     const last = this.#unanswered.size === 0
     if (this.#stream) this.#stream.writer.push(text, { end: last })
@@ -119,13 +125,19 @@ export class Exchange implements Deadline {
     const stream = this.#stream?.id ?? ''
     this.#leaving = true
     try {
-      if (!(await streams.writers.leave(streamSession.id, stream, writer))) return false
+      if (!(await streams.writers.leave(streamSession.id, stream, writer, () => this.#held.length > 0))) return false
     } finally {
-      this.#leaving = false
+      this.stay()
     }
     this.#done = true
     streams.connections.disconnect(streamSession.id, stream)
     return true
+  }
+
+  /** Nobody else goes on with it, or nobody knows: what was answered meanwhile is sent here. */
+  stay(): void {
+    this.#leaving = false
+    for (const [id, response] of this.#held.splice(0)) this.respond(id, response)
   }
 
   /** Ends the connection, not the stream: the client comes back for the rest. */
