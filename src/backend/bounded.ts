@@ -76,7 +76,16 @@ export function bounded(given: Backend | undefined, timeout: number, onerror: (e
     },
     bus: {
       publish: (topic, message) => call('publish', () => bus.publish(topic, message)),
-      subscribe: (topic, listener) => call('subscribe', () => bus.subscribe(topic, listener)),
+      subscribe: async (topic, listener) => {
+        const subscribed = (async () => bus.subscribe(topic, listener))()
+        try {
+          return await call('subscribe', () => subscribed)
+        } catch (error) {
+          // It may still be made, and nobody would end it.
+          subscribed.then((unsubscribe) => unsubscribe()).catch(() => {})
+          throw error
+        }
+      },
       beat: (node, ttl) => call('beat', () => bus.beat(node, ttl)),
       leave: (node) => call('leave', () => bus.leave(node)),
       nodes: () => call('nodes', () => bus.nodes()),

@@ -50,6 +50,12 @@ export class Exchange implements Deadline {
   readonly #answers: string[] = []
   #stream: { id: string; writer: StreamWriter } | undefined
   #done = false
+  /** It is being left to another node: whether that succeeds is not known yet. */
+  #leaving = false
+  /** What the server said meanwhile, in order: said here if it fails, and again by the other node if it succeeds. */
+  #held: (() => void)[] = []
+  /** Whether a response is among it: then the stream is wanted back. */
+  #isAnswerHeld = false
 
   constructor(requests: readonly JSONRPCRequest[], host: ExchangeHost, options: ExchangeOptions) {
     this.#host = host
@@ -89,6 +95,11 @@ export class Exchange implements Deadline {
   respond(id: RequestId, response: JSONRPCResponse): void {
     if (!this.#unanswered.has(id)) return
     const text = JSON.stringify(response)
+    if (this.#leaving) {
+      this.#isAnswerHeld = true
+      this.#held.push(() => this.respond(id, response))
+      return
+    }
     this.#unanswered.delete(id)
     const last = this.#unanswered.size === 0
     if (this.#stream) this.#stream.writer.push(text, { end: last })
@@ -100,6 +111,10 @@ export class Exchange implements Deadline {
   send(message: JSONRPCMessage, text: string): boolean {
     if (this.#done || (this.#host.responseMode === 'json' && !this.#stream)) return false
     if (this.#isOld(message)) return true
+    if (this.#leaving) {
+      this.#held.push(() => this.send(message, text))
+      return true
+    }
     const writer = this.#open()
     if (writer.overfull) this.#fail(messagesLost)
     else writer.push(text)
@@ -117,10 +132,22 @@ export class Exchange implements Deadline {
     if (this.#done || !this.resumable || (this.#host.responseMode === 'json' && !this.#stream)) return false
     const writer = this.#open()
     const stream = this.#stream?.id ?? ''
-    if (!(await streams.writers.leave(streamSession.id, stream, writer))) return false
+    this.#leaving = true
+    try {
+      if (!(await streams.writers.leave(streamSession.id, stream, writer, () => this.#isAnswerHeld))) return false
+      this.#held = []
+    } finally {
+      this.stay()
+    }
     this.#done = true
     streams.connections.disconnect(streamSession.id, stream)
     return true
+  }
+
+  /** Nobody else goes on with it, or nobody knows: what was answered meanwhile is sent here. */
+  stay(): void {
+    this.#leaving = false
+    for (const say of this.#held.splice(0)) say()
   }
 
   /** Ends the connection, not the stream: the client comes back for the rest. */

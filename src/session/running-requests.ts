@@ -155,6 +155,7 @@ export class RunningRequests {
   /** Answers what still runs: nobody goes on with it, and whether it was carried out is unknown. */
   giveUp(): void {
     for (const exchange of this.#all()) {
+      exchange.stay()
       const requests = exchange.unanswered
       this.#giveUp(requests)
       for (const { id } of requests) exchange.respond(id, outcomeUnknown(id))

@@ -133,7 +133,9 @@ export class Takeover {
         return await this.#lookAgain(connection, watched)
       }
       const { position, ...left } = await readUnfinished(this.log, session, stream, JSON.parse(head) as StreamHead)
-      this.#remove(connection)
+      // It is watched on: a log that forgets the stream now is no reason to end the connection.
+      watched.claimed = false
+      if (connection.closed) this.#remove(connection)
       const writer = this.writers.goOn(session, stream, head, name, position)
       const unfinished = { session, stream, writer, ...left }
       this.finish(unfinished, caller).catch((error) => {

@@ -68,12 +68,16 @@ export class Writers {
     return this.#start(session, stream, { head, writer: name, base: after }, { lost: () => {} })
   }
 
-  /** Leaves a stream to whoever finds it unfinished, once all that was written is in the log; false: it is lost. */
-  async leave(session: string, stream: string, writer: StreamWriter): Promise<boolean> {
+  /**
+   * Leaves a stream to whoever finds it unfinished, once all that was written is in the log; false: it is lost, or was taken
+   * back because it is wanted again by then.
+   */
+  async leave(session: string, stream: string, writer: StreamWriter, isWanted: () => boolean): Promise<boolean> {
     const name = this.#named.get(writer)
     if (name === undefined || !(await writer.open())) return false
     await writer.flushed()
     if (!(await this.log.claim(session, stream, LEFT, name))) return false
+    if (isWanted() && (await this.log.claim(session, stream, name, LEFT))) return false
     writer.stop()
     this.#forget(writer)
     return true

@@ -56,6 +56,19 @@ test.each<[string, Backend, (backend: ReturnType<typeof limited>) => Promise<unk
   },
 )
 
+test('a subscription that is made too late is ended', async () => {
+  const { bus } = memory()
+  const unsubscribe = vi.fn(async () => {})
+  const subscribe = () =>
+    new Promise<typeof unsubscribe>((resolve) => setTimeout(() => resolve(unsubscribe), 2 * LIMIT))
+  const subscribed = outcome(limited({ ...memory(), bus: { ...bus, subscribe } }).bus.subscribe('t', () => {}))
+  await pass(LIMIT)
+  expect(await subscribed).toBeInstanceOf(Unavailable)
+  expect(unsubscribe).not.toHaveBeenCalled()
+  await pass(LIMIT)
+  expect(unsubscribe).toHaveBeenCalledOnce()
+})
+
 test('a method that throws at once is Unavailable like one that rejects', async () => {
   const cause = new Error('not connected')
   const load = () => {

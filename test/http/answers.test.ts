@@ -57,6 +57,19 @@ describe.each(DOORS)('through the %s adapter', (name) => {
     recover?.()
   })
 
+  test('a call that is answered while a drain leaves its stream to others is answered', async () => {
+    const backend = gated()
+    const at = await stage(name, { backend })
+    const { stream, call } = await streaming(at, await at.session(), 1)
+    const claim = backend.calls.holdAnswer('events.claim')
+    const drained = at.handler.drain({ timeout: 0 })
+    await claim.reached
+    await call.answer()
+    claim.open()
+    expect(messages(await stream.rest())).toMatchObject([{ id: 1, result: {} }])
+    await drained
+  })
+
   test.each(Object.keys(LOGS))(
     'a log that is %s: a drain answers the calls of clients that cannot resume',
     async (log) => {

@@ -1,5 +1,7 @@
 /** A stream whose node is gone is finished once, also while the backend fails. */
 import { describe, expect, test, vi } from 'vitest'
+import { UNANSWERED } from '../harness/scripted-server.js'
+import { deferred } from '../harness/time.js'
 import { called, cluster, DEAD_AFTER, hangOnA, logOf, UNKNOWN } from './simulated.js'
 
 // the one timer of the source that is imported
@@ -71,6 +73,24 @@ describe('a backend that fails while a stream is taken over: one outcome, once',
       }
     },
   )
+
+  test('which forgets the stream when it was taken over: its connection stays, and the answer comes there', async () => {
+    const answer = deferred<{ node: string }>()
+    const on = await cluster((node) => ({ 'tools/list': () => (node === 'A' ? UNANSWERED : answer.promise) }))
+    const call = await called(on, 'tools/list')
+    on.world.kill(on.A)
+    const resumed = on.driver.resume(on.B, call.lastEventId)
+    await on.driver.until(() => on.times('tools/list') === 2, DEAD_AFTER)
+    const { events } = on.world.network.truth
+    const forgotten = vi.spyOn(events, 'read').mockResolvedValue(undefined)
+    await on.world.clock.pass(5000)
+    expect(forgotten).toHaveBeenCalled()
+    forgotten.mockRestore()
+    expect(resumed.over).toBe(false)
+    answer.resolve({ node: 'B' })
+    await on.driver.until(() => resumed.ended)
+    expect(resumed.messages).toEqual([{ jsonrpc: '2.0', id: 7, result: { node: 'B' } }])
+  })
 
   test.each(['rejects', 'hangs', 'flaky'] as const)(
     'with the whole backend, which %s for 4 s in the middle of it',
