@@ -61,6 +61,8 @@ export interface SessionRecord {
   id: string
   /** 1 at creation, higher after each update. */
   revision: number
+  /** The last revisions before this one, oldest first, so that a node can tell that a record was written without knowing its own. */
+  ancestors?: number[]
   /** When the session was created, in milliseconds since the epoch. */
   createdAt: number
   /** Salted hash of whom the session belongs to; null: anonymous. */

@@ -4,6 +4,7 @@ import { Unavailable } from '../backend/bounded.js'
 import { isRequest, type JSONRPCNotification, type JSONRPCRequest } from '../wire/jsonrpc.js'
 import { Refusal } from '../wire/refusal.js'
 import { isSameJournal, journalled, replay } from './journal.js'
+import { follows, successor } from './revisions.js'
 
 /** Characters that the URIs of all subscriptions may have: the record is written as a whole with each of them. */
 const MAX_SUBSCRIPTIONS = 256 * 1024
@@ -53,7 +54,7 @@ export class LiveRecord {
         if (journal === known.journal) break
         if (sizeOf(journal) > MAX_SUBSCRIPTIONS) throw new Refusal('tooManySubscriptions')
         if (attempts === MAX_ATTEMPTS) throw this.#givenUp()
-        if (await this.#replace(known.revision, { ...known, revision: known.revision + 1, journal })) break
+        if (await this.#replace(known.revision, successor(known, journal))) break
         if (!(await this.#settle())) throw new Refusal('sessionNotFound')
       }
       // The instance was just told what another node has stored, after it had handled this message.
@@ -63,8 +64,9 @@ export class LiveRecord {
 
   /**
    * Takes the record as the store has it, and makes the instance know what is new in it. A store that has gone backwards (a
-   * failover with lag, a backup) is mended: of two records the one of the higher revision counts, and of two of the same
-   * revision the one in the store, which was written later. That the session is initialized is never taken back.
+   * failover with lag, a backup) is mended: of two records that nodes wrote without knowing of each other the one of the higher
+   * revision counts, which was written later, and of two of the same revision the one in the store. That the session is
+   * initialized is never taken back.
    *
    * @throws Unavailable if the store cannot be mended.
    */
@@ -95,11 +97,11 @@ export class LiveRecord {
     throw this.#givenUp()
   }
 
-  /** Whether a record in the store can follow from the one that is known here, or is that one. */
-  #isNews({ revision, journal }: SessionRecord): boolean {
+  /** Whether a record in the store follows from the one that is known here, or is that one. */
+  #isNews(stored: SessionRecord): boolean {
     const known = this.#record
-    if (revision === known.revision) return isSameJournal(journal, known.journal)
-    return revision > known.revision && (journal.initialized || !known.journal.initialized)
+    if (stored.revision === known.revision) return isSameJournal(stored.journal, known.journal)
+    return follows(stored, known) && (stored.journal.initialized || !known.journal.initialized)
   }
 
   async #take(record: SessionRecord, known = this.#record): Promise<void> {
@@ -134,20 +136,18 @@ function sizeOf(journal: Journal): number {
   return journal.subscriptions.reduce((size, uri) => size + uri.length, 0)
 }
 
-/** What the store should have, if it has `stored` and `known` cannot come before that; `stored` itself if it has that already. */
+/** What the store should have, if it has `stored`, which does not follow from `known`; `stored` itself if it has that already. */
 function mend(stored: SessionRecord, known: SessionRecord): SessionRecord {
-  const { journal } = stored.revision < known.revision ? known : stored
-  const initialized = known.journal.initialized || stored.journal.initialized
-  if (journal === stored.journal && journal.initialized === initialized) return stored
-  return { ...stored, revision: Math.max(stored.revision, known.revision) + 1, journal: { ...journal, initialized } }
+  const [newer, older] = stored.revision < known.revision ? [known, stored] : [stored, known]
+  const initialized = newer.journal.initialized || older.journal.initialized
+  if (newer === stored && newer.journal.initialized === initialized) return stored
+  return successor(newer, { ...newer.journal, initialized }, older.revision)
 }
 
+/** What became of the session, without its id, which is a secret. */
 function wentBackwards(stored: SessionRecord, known: SessionRecord, mended: SessionRecord): Error {
-  const found = `the session store has gone backwards: a session of revision ${known.revision} was there`
-  if (stored.revision >= known.revision) {
-    return new Error(
-      `${found} as another one of revision ${stored.revision}, which counts; changes to the session are lost`,
-    )
-  }
-  return new Error(`${found} as of revision ${stored.revision}; it was written again, as revision ${mended.revision}`)
+  const found = `the session store has gone backwards: it had revision ${stored.revision} of a session that is at ${known.revision} here`
+  if (follows(known, stored)) return new Error(`${found}; nothing is lost: it has revision ${mended.revision} now`)
+  const loser = stored.revision < known.revision ? stored : known
+  return new Error(`${found}, and neither knew of the other; what changed up to revision ${loser.revision} is lost`)
 }
