@@ -178,7 +178,7 @@ export class Client {
           if (status !== 200) this.#expectTrouble(status)
         },
         block: (block) => {
-          this.#positions.see(block, fresh)
+          this.#positions.see(block, fresh, this.trouble.mayHaveForgotten(sentAt))
           if (block.id === undefined) return
           fresh = false
           this.standaloneCursor = block.id

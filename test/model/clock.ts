@@ -104,7 +104,7 @@ export class VirtualClock {
       },
       clearInterval: cancel,
     })
-    Date.now = () => this.now + (current.getStore()?.skew ?? 0)
+    Date.now = () => Math.floor(this.now) + (current.getStore()?.skew ?? 0)
     Object.defineProperty(performance, 'now', { value: () => this.now - start + 1000, configurable: true })
     this.#restore = () => {
       Object.assign(globalThis, saved)

@@ -25,6 +25,12 @@ export class Trouble {
     if (network.troubled) this.#endedAt = clock.now
   }
 
+  /** Whether a node may have died, or the store been away, before it had stored how far it sent a stream. */
+  mayHaveForgotten(time: number): boolean {
+    this.look()
+    return this.store || this.world.troubledAt + RECOVERY > time
+  }
+
   /** Whether nothing has gone wrong since then, nor shortly before. */
   calmSince(time: number): boolean {
     this.look()
