@@ -13,7 +13,8 @@ import type { JSONRPCRequest } from '../wire/jsonrpc.js'
 import type { Caller, HttpRequest } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
 import { isSessionId } from '../wire/rules.js'
-import { type Build, contextOf, type Initialized, SessionBuilder } from './builder.js'
+import { contextOf, type Initialized, SessionBuilder } from './builder.js'
+import { Building } from './building.js'
 import { Deadlines } from './deadlines.js'
 import type { ResponseMode } from './exchange.js'
 import { CHECK_INTERVAL, Freshness } from './freshness.js'
@@ -48,21 +49,11 @@ export interface SessionsOptions {
   onerror(error: Error): void
 }
 
-/** A session on its way from the store to life; requests that come meanwhile share the outcome. */
-interface Opening extends Build {
-  loading: Promise<SessionRecord | undefined>
-  restoring?: Promise<LiveSession>
-  /** How many requests wait for it. */
-  waiting: number
-}
-
 export class Sessions {
   readonly #residents: Residents
-  readonly #builder: SessionBuilder
   readonly #freshness: Freshness
   readonly #routing: Routing
-  readonly #opening = new Map<string, Opening>()
-  readonly #initializing = new Map<string, Build>()
+  readonly #building: Building
   readonly #sweeper: Interval
   #left = false
   #closed = false
@@ -110,7 +101,13 @@ export class Sessions {
       onclosed: (live) => this.#residents.forget(live),
       onerror,
     }
-    this.#builder = new SessionBuilder({ ...host, ready: () => node.ready() }, factory, hooks, this.#residents)
+    const builder = new SessionBuilder({ ...host, ready: () => node.ready() }, factory, hooks, this.#residents)
+    this.#building = new Building(builder, {
+      store: host.store,
+      isLive: (id) => this.#residents.has(id),
+      mayRestore: (record, request) => this.#mayRestore(record, request),
+      onbuilt: (live) => this.#built(live),
+    })
     this.#sweeper = new Interval(Math.min(Math.max(liveIdle / 4, 100), CHECK_INTERVAL), () => this.#sweep())
     streams.open.onclosed = (id) => this.#residents.used(id)
     streams.takeover.finish = (unfinished, caller) => this.#finish(unfinished, caller)
@@ -130,15 +127,7 @@ export class Sessions {
   async create(message: JSONRPCRequest, caller: Caller): Promise<Initialized> {
     const id = this.options.sessionIdGenerator()
     this.#listen()
-    const build: Build = { stopped: this.#closed ? 'closing' : undefined }
-    this.#initializing.set(id, build)
-    try {
-      const initialized = await this.#builder.initialize(id, message, caller, build)
-      this.#startSweeping()
-      return initialized
-    } finally {
-      if (this.#initializing.get(id) === build) this.#initializing.delete(id)
-    }
+    return this.#building.initialize(id, message, caller)
   }
 
   /** The session of a request, if it is live and there is nothing to be found out about it. */
@@ -227,7 +216,7 @@ export class Sessions {
     this.#closed = true
     this.#sweeper.stop()
     this.#routing.close()
-    for (const build of [...this.#opening.values(), ...this.#initializing.values()]) build.stopped ??= 'closing'
+    this.#building.close()
     const disposed = Promise.all(this.#live().map((live) => live.dispose()))
     await within(CLOSE_PATIENCE, disposed).catch(() => {})
     await this.#flushed()
@@ -245,7 +234,7 @@ export class Sessions {
 
   /** Whether a request runs, or its session is being built. */
   get #isBusy(): boolean {
-    return this.#opening.size > 0 || this.#initializing.size > 0 || this.#live().some((live) => live.busy)
+    return this.#building.size > 0 || this.#live().some((live) => live.busy)
   }
 
   #live(): LiveSession[] {
@@ -255,55 +244,14 @@ export class Sessions {
   async #open(id: string, principal: ProvenPrincipal, request: HttpRequest): Promise<void> {
     if (!isSessionId(id)) throw new Refusal('sessionNotFound')
     this.#listen()
-    const opening = this.#opening.get(id) ?? this.#load(id)
-    opening.waiting++
-    try {
-      const record = await opening.loading
-      if (!record) throw new Refusal('sessionNotFound')
-      if (principal !== UNPROVEN && !samePrincipal(id, record.principal, principal))
-        throw new Refusal('sessionNotFound')
-      // Each request is asked about by itself: what one may not, another one may.
-      if (!(await this.#mayRestore(record, request))) throw new Refusal('sessionNotFound')
-      // While it was asked, another request may have had the session restored, and it may be gone again.
-      if (this.#residents.has(id)) return
-      const current = this.#opening.get(id) ?? this.#load(id)
-      current.restoring ??= this.#restore(record, principal, request, current)
-      await current.restoring
-    } finally {
-      opening.waiting--
-      if (opening.waiting === 0) this.#forget(id, opening)
-    }
+    await this.#building.open(id, principal, request)
   }
 
-  #load(id: string): Opening {
-    const loading = this.backend.sessions.load(id)
-    const opening: Opening = { loading, waiting: 0, stopped: this.#closed ? 'closing' : undefined }
-    this.#opening.set(id, opening)
-    // Whoever comes when it is known that there is no record asks the store again.
-    const forget = () => this.#forget(id, opening)
-    loading.then((record) => record ?? forget(), forget)
-    return opening
-  }
-
-  #forget(id: string, opening: Opening): void {
-    if (this.#opening.get(id) === opening) this.#opening.delete(id)
-  }
-
-  async #restore(
-    record: SessionRecord,
-    principal: ProvenPrincipal,
-    request: HttpRequest,
-    opening: Opening,
-  ): Promise<LiveSession> {
-    try {
-      const live = await this.#builder.restore(record, request, principal, opening)
-      this.#startSweeping()
-      this.#freshness.touch(live).catch(() => {})
-      return live
-    } finally {
-      // Whoever comes from now on finds it live, or it is gone again and must be restored anew.
-      this.#forget(record.id, opening)
-    }
+  /** A session has become live here. */
+  #built(live: LiveSession): void {
+    if (!this.#closed) this.#sweeper.start()
+    // A session that is restored is in use, and must not expire. One that was initialized has just been stored.
+    if (live.view.restored) this.#freshness.touch(live).catch(() => {})
   }
 
   async #mayRestore(record: SessionRecord, request: HttpRequest): Promise<boolean> {
@@ -313,7 +261,7 @@ export class Sessions {
 
   /** A session, as other nodes may have to do with it: one that is being built is told when it is there. */
   async #routed(id: string): Promise<RoutedSession | undefined> {
-    await this.#opening.get(id)?.restoring?.catch(() => {})
+    await this.#building.restored(id)
     const live = this.#residents.get(id)?.live
     if (!live) return undefined
     return {
@@ -372,14 +320,10 @@ export class Sessions {
 
   /** Ends whatever of a session is on this node. */
   async #end(id: string, record: SessionRecord | undefined, reason: CloseReason | undefined): Promise<void> {
-    for (const build of [this.#opening.get(id), this.#initializing.get(id)]) if (build) build.stopped = 'deleted'
+    this.#building.stop(id)
     this.#residents.remove(id)?.live.end()
     this.streams.connections.end(id)
     if (record && reason) await this.options.hooks.onSessionClosed?.(infoOf(record), reason)
-  }
-
-  #startSweeping(): void {
-    if (!this.#closed) this.#sweeper.start()
   }
 
   #sweep(): void {

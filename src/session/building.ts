@@ -1,0 +1,126 @@
+/** The sessions of this node that are on their way to life: being initialized, or restored once for all who wait. */
+import type { SessionRecord, SessionStore } from '../backend/backend.js'
+import type { JSONRPCRequest } from '../wire/jsonrpc.js'
+import type { Caller, HttpRequest } from '../wire/message.js'
+import { Refusal } from '../wire/refusal.js'
+import type { Build, Initialized, SessionBuilder } from './builder.js'
+import type { LiveSession } from './live.js'
+import { type ProvenPrincipal, samePrincipal, UNPROVEN } from './principal.js'
+
+/** A session on its way from the store to life; requests that come meanwhile share the outcome. */
+interface Opening extends Build {
+  loading: Promise<SessionRecord | undefined>
+  restoring?: Promise<LiveSession>
+  /** How many requests wait for it. */
+  waiting: number
+}
+
+export interface BuildingHost {
+  readonly store: SessionStore
+  /** Whether the session is live here. */
+  isLive(id: string): boolean
+  /** Whether this request may restore the session. */
+  mayRestore(record: SessionRecord, request: HttpRequest): Promise<boolean>
+  /** A session has become live. */
+  onbuilt(live: LiveSession): void
+}
+
+export class Building {
+  readonly #opening = new Map<string, Opening>()
+  readonly #initializing = new Map<string, Build>()
+  #closed = false
+
+  constructor(
+    private readonly builder: SessionBuilder,
+    private readonly host: BuildingHost,
+  ) {}
+
+  get size(): number {
+    return this.#opening.size + this.#initializing.size
+  }
+
+  /** A client's `initialize`. */
+  async initialize(id: string, message: JSONRPCRequest, caller: Caller): Promise<Initialized> {
+    const build: Build = { stopped: this.#closed ? 'closing' : undefined }
+    this.#initializing.set(id, build)
+    try {
+      const initialized = await this.builder.initialize(id, message, caller, build)
+      if (initialized.live) this.host.onbuilt(initialized.live)
+      return initialized
+    } finally {
+      if (this.#initializing.get(id) === build) this.#initializing.delete(id)
+    }
+  }
+
+  /**
+   * Makes a stored session live. It may be gone again by the time the caller goes on.
+   *
+   * @throws Refusal if the request has no such session.
+   */
+  async open(id: string, principal: ProvenPrincipal, request: HttpRequest): Promise<void> {
+    const opening = this.#opening.get(id) ?? this.#load(id)
+    opening.waiting++
+    try {
+      const record = await opening.loading
+      if (!record) throw new Refusal('sessionNotFound')
+      if (principal !== UNPROVEN && !samePrincipal(id, record.principal, principal))
+        throw new Refusal('sessionNotFound')
+      // Each request is asked about by itself: what one may not, another one may.
+      if (!(await this.host.mayRestore(record, request))) throw new Refusal('sessionNotFound')
+      // While it was asked, another request may have had the session restored, and it may be gone again.
+      if (this.host.isLive(id)) return
+      const current = this.#opening.get(id) ?? this.#load(id)
+      current.restoring ??= this.#restore(record, principal, request, current)
+      await current.restoring
+    } finally {
+      opening.waiting--
+      if (opening.waiting === 0) this.#forget(id, opening)
+    }
+  }
+
+  /** Resolves when a restore that is under way has ended, well or badly. */
+  async restored(id: string): Promise<void> {
+    await this.#opening.get(id)?.restoring?.catch(() => {})
+  }
+
+  /** The session was deleted: what is being built must not be served. */
+  stop(id: string): void {
+    for (const build of [this.#opening.get(id), this.#initializing.get(id)]) if (build) build.stopped = 'deleted'
+  }
+
+  /** The node is closing. */
+  close(): void {
+    this.#closed = true
+    for (const build of [...this.#opening.values(), ...this.#initializing.values()]) build.stopped ??= 'closing'
+  }
+
+  #load(id: string): Opening {
+    const loading = this.host.store.load(id)
+    const opening: Opening = { loading, waiting: 0, stopped: this.#closed ? 'closing' : undefined }
+    this.#opening.set(id, opening)
+    // Whoever comes when it is known that there is no record asks the store again.
+    const forget = () => this.#forget(id, opening)
+    loading.then((record) => record ?? forget(), forget)
+    return opening
+  }
+
+  async #restore(
+    record: SessionRecord,
+    principal: ProvenPrincipal,
+    request: HttpRequest,
+    opening: Opening,
+  ): Promise<LiveSession> {
+    try {
+      const live = await this.builder.restore(record, request, principal, opening)
+      this.host.onbuilt(live)
+      return live
+    } finally {
+      // Whoever comes from now on finds it live, or it is gone again and must be restored anew.
+      this.#forget(record.id, opening)
+    }
+  }
+
+  #forget(id: string, opening: Opening): void {
+    if (this.#opening.get(id) === opening) this.#opening.delete(id)
+  }
+}
