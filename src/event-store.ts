@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Backend, EventLog } from './backend/backend.js'
 import { bounded } from './backend/bounded.js'
-import { type Cursor, formatEventId, parseEventId, sessionTag } from './stream/event-id.js'
+import { type Cursor, formatEventId, parseEventId, sessionTag, sharedStreamInit } from './stream/event-id.js'
 import type { JSONRPCMessage } from './wire/jsonrpc.js'
 
 /** What the transports of both SDK lines take as `eventStore`. All methods reject if the backend is away. */
@@ -65,9 +65,7 @@ export function toEventStore(backend: Backend, sessionId: string): EventStore {
   const storing = new Map<string, Promise<unknown>>()
 
   async function open(stream: string): Promise<void> {
-    // Positions begin at the time of day: a stream that expired and begins again must not give out the same ones.
-    const init = { head: '{}', base: Date.now() }
-    if (!(await log.open(sessionId, stream, init))) throw new Error('the session was deleted')
+    if (!(await log.open(sessionId, stream, sharedStreamInit()))) throw new Error('the session was deleted')
     known.add(stream)
     for (const oldest of known) {
       if (known.size <= MAX_KNOWN) break

@@ -1,5 +1,6 @@
 export type {
   Backend,
+  CompleteBackend,
   EventBatch,
   EventLog,
   Journal,
@@ -13,7 +14,7 @@ export type {
   StreamInit,
   StreamSlice,
 } from './backend/backend.js'
-export { DEFAULT_RETENTION, TOMBSTONE_TTL } from './backend/backend.js'
+export { DEFAULT_RETENTION, RECENT_BATCHES, TOMBSTONE_TTL } from './backend/backend.js'
 export { type EventStore, toEventStore } from './event-store.js'
 export {
   createSessionHandler,

@@ -18,7 +18,7 @@ import {
   SESSION_PROTOCOL_VERSIONS,
 } from '../wire/rules.js'
 import type { AuthInfo } from '../wire/sdk.js'
-import { SSE_HEADERS } from '../wire/sse.js'
+import { messageEvent, SSE_HEADERS } from '../wire/sse.js'
 import { type GuardOptions, guard } from './guard.js'
 
 /** How often a request may find its session gone from memory before it could be used. */
@@ -139,7 +139,7 @@ export class Endpoint {
     const session = live && { 'mcp-session-id': live.id }
     if (this.options.responseMode === 'sse') {
       const sink = reply.stream({ ...SSE_HEADERS, ...session })
-      sink.write(`event: message\ndata: ${text}\n\n`)
+      sink.write(messageEvent(undefined, text))
       sink.end()
     } else reply.send(200, { 'content-type': 'application/json', ...session }, text)
   }

@@ -55,7 +55,7 @@ export class LiveRecord {
         if (sizeOf(journal) > MAX_SUBSCRIPTIONS) throw new Refusal('tooManySubscriptions')
         if (attempts === MAX_ATTEMPTS) throw this.#givenUp()
         if (await this.#replace(known.revision, successor(known, journal))) break
-        if (!(await this.#settle())) throw new Refusal('sessionNotFound')
+        if (!(await this.#reconcile())) throw new Refusal('sessionNotFound')
       }
       // The instance was just told what another node has stored, after it had handled this message.
       if (attempts > 0 && isRequest(message)) await this.host.teach(message)
@@ -74,12 +74,12 @@ export class LiveRecord {
     return this.#next(async () => {
       if (this.#isNews(stored)) await this.#take(stored)
       // Or it was loaded before this node's last update.
-      else await this.#settle()
+      else await this.#reconcile()
     })
   }
 
   /** Makes the store and this node know the same; false: the session is not in the store. */
-  async #settle(): Promise<boolean> {
+  async #reconcile(): Promise<boolean> {
     for (let attempts = 0; attempts < MAX_ATTEMPTS; attempts++) {
       const known = this.#record
       const stored = await this.host.store.load(known.id)

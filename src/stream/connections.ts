@@ -10,7 +10,7 @@ import type { Caller, HttpReply } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
 import { cursorEvent, messageEvent, primingEvent, retryHint, SSE_HEADERS } from '../wire/sse.js'
 import { Connection } from './connection.js'
-import { type Cursor, formatEventId, STANDALONE } from './event-id.js'
+import { type Cursor, formatEventId, STANDALONE, sharedStreamInit } from './event-id.js'
 import { followAppended } from './news.js'
 import type { OpenConnections } from './open-connections.js'
 import { PendingConnection } from './pending-connection.js'
@@ -18,7 +18,7 @@ import { SentPosition } from './sent-position.js'
 import type { StreamSession } from './stream-session.js'
 import type { Takeover } from './takeover.js'
 import { messagesLost, outcomeUnknown, type StreamHead } from './unfinished.js'
-import { refreshInterval, spread, standaloneInit } from './writers.js'
+import { refreshInterval, spread } from './writers.js'
 
 /** How long the connection that followed a stream until now may take to end, in ms: time to ask its node again. */
 const RELEASE_TIMEOUT = 1500
@@ -157,7 +157,7 @@ export class Connections {
     const { id } = session
     const { stream } = pending
     const standalone = stream === STANDALONE
-    if (standalone && !(await this.log.open(id, STANDALONE, standaloneInit()))) throw new Refusal('sessionNotFound')
+    if (standalone && !(await this.log.open(id, STANDALONE, sharedStreamInit()))) throw new Refusal('sessionNotFound')
     const info = await this.#record(id, pending)
     if (info === undefined) throw new Refusal(standalone ? 'sessionNotFound' : 'lastEventId')
     if (!standalone && cursor) {
@@ -265,7 +265,7 @@ export class Connections {
       if (!this.takeover.suspect(connection)) connection.close()
       return
     }
-    const { head, base = 0 } = standaloneInit()
+    const { head, base = 0 } = sharedStreamInit()
     try {
       if (!(await this.log.open(session, stream, { head, base: Math.max(base, position) }))) return connection.close()
       await this.log.attach(session, stream, name)

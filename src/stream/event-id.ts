@@ -3,6 +3,7 @@
  * event id mean nothing in another one.
  */
 import { createHash, randomBytes } from 'node:crypto'
+import type { StreamInit } from '../backend/backend.js'
 
 /** The stream that GET opens; each session has one. */
 export const STANDALONE = 'standalone'
@@ -27,7 +28,15 @@ export function formatEventId(tag: string, stream: string, position: number): st
 
 /** Undefined: malformed, or another session's. */
 export function parseEventId(tag: string, id: string): Cursor | undefined {
-  const [, owner, stream, position] = /^([\w-]{12})\.([\w-]{1,64})\.(\d{1,16})$/.exec(id) ?? []
-  if (owner !== tag || stream === undefined || position === undefined) return undefined
+  const [, itsTag, stream, position] = /^([\w-]{12})\.([\w-]{1,64})\.(\d{1,16})$/.exec(id) ?? []
+  if (itsTag !== tag || stream === undefined || position === undefined) return undefined
   return { stream, position: Number(position) }
+}
+
+/**
+ * How a stream begins that any node may write. Positions begin at the time of day: one that expired and begins again must not
+ * give out the same ones.
+ */
+export function sharedStreamInit(): StreamInit {
+  return { head: '{}', base: Date.now() }
 }

@@ -4,7 +4,7 @@ import type { Cluster } from '../cluster/cluster.js'
 import { Interval } from '../util/interval.js'
 import { within } from '../util/within.js'
 import { primingEvent } from '../wire/sse.js'
-import { formatEventId, STANDALONE } from './event-id.js'
+import { formatEventId, STANDALONE, sharedStreamInit } from './event-id.js'
 import { tellAppended } from './news.js'
 import type { OpenConnections } from './open-connections.js'
 import type { StreamSession } from './stream-session.js'
@@ -148,7 +148,7 @@ export class Writers {
     const forget = () => {
       if (this.#standalone.get(session) === writer) this.#standalone.delete(session)
     }
-    const writer: StreamWriter = this.#writer(session, STANDALONE, standaloneInit(), {
+    const writer: StreamWriter = this.#writer(session, STANDALONE, sharedStreamInit(), {
       idle: forget,
       lost: forget,
       position: () => this.connections.get(session, STANDALONE)?.position,
@@ -232,11 +232,6 @@ export class Writers {
   #refresh(): void {
     for (const writer of this.#named.keys()) writer.refresh().catch(() => {})
   }
-}
-
-/** Positions begin at the clock, so that a standalone stream that expired and begins again gives out none twice. */
-export function standaloneInit(): StreamInit {
-  return { head: '{}', base: Date.now() }
 }
 
 /** How often a stream must be refreshed so that it does not expire, in ms, with time for several attempts. */
