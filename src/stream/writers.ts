@@ -4,6 +4,7 @@ import type { Cluster } from '../cluster/cluster.js'
 import { Interval } from '../util/interval.js'
 import { within } from '../util/within.js'
 import { primingEvent } from '../wire/sse.js'
+import type { Connection } from './connection.js'
 import { formatEventId, STANDALONE, sharedStreamInit } from './event-id.js'
 import { tellAppended } from './news.js'
 import type { OpenConnections } from './open-connections.js'
@@ -14,6 +15,8 @@ import { StreamWriter, type WriterListener } from './writer.js'
 /** A stream that is being written is kept from expiring at least this often, in ms. */
 const MAX_REFRESH_INTERVAL = 30_000
 
+/** How many events of a standalone stream may wait in the log for a client before its servers have to wait, too. */
+const MAX_BEHIND = 1000
 /** How long to wait for a message to be in the log, in ms. */
 const DURABLE_PATIENCE = 5000
 
@@ -192,11 +195,17 @@ export class Writers {
         if (ended) onended?.()
         const connection = this.connections.get(session, stream)
         connection?.receive(first, events, ended)
-        if (connection) return connection.room()
+        if (connection) return this.#roomFor(connection, first + events.length - 1)
         if (this.cluster.node.shared) tellAppended(this.cluster.news, session, { stream, first, events, ended })
         return undefined
       },
     })
+  }
+
+  /** Resolves when the next events may be written. Those of a standalone stream can wait in the log for a slow client, some. */
+  #roomFor(connection: Connection, last: number): Promise<void> | undefined {
+    const behind = last - connection.position
+    return connection.stream === STANDALONE && behind < MAX_BEHIND ? undefined : connection.room()
   }
 
   /** Tells the client where the stream begins, now that it is in the log, so that it can resume before the first event. */

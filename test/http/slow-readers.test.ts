@@ -51,6 +51,21 @@ describe.each(DOORS)('through the %s adapter', (name) => {
       expect(numbers).toEqual([...Array.from({ length: 40 }, (_, n) => n), undefined])
     })
 
+    test('holds up nobody who notifies it: the messages wait in the log', async () => {
+      const at = await stage(name, { maxBuffered: 1000 })
+      const client = await at.session()
+      const get = await client.get()
+      const filler = 'x'.repeat(100_000)
+      for (let n = 0; n < 5; n++) {
+        const notification = { method: 'notifications/message', params: { level: 'info', data: n, filler } }
+        const stored = at.handler.notify.session(client.sessionId, notification)
+        expect(await within(stored, 'a message in the log', 1000)).toBe(true)
+      }
+      const numbers: unknown[] = []
+      while (numbers.length < 5) numbers.push((await get.next())?.message.params.data)
+      expect(numbers).toEqual([0, 1, 2, 3, 4])
+    })
+
     test('gets a message bigger than maxBuffered', async () => {
       const at = await stage(name, { maxBuffered: 1000 })
       const client = await at.session()
