@@ -6,18 +6,41 @@
 import { monotonic } from '../util/clock.js'
 import { asError } from '../util/error.js'
 
-export interface Deadline {
-  /** Called when the time is up; not if `settled` by then. */
-  expire(): void
-  readonly settled: boolean
-}
-
 /** Longer than this a timer cannot wait, in ms. */
 const NEVER = 2 ** 31 - 1
+/** So many deadlines may have passed, or been cancelled, before their places are given free. */
 const MIN_COMPACTION = 256
 
+/** Who has a deadline. */
+export interface Expiring {
+  /** The time is up. */
+  expire(): void
+}
+
+/** Lets go of who has it as soon as it is cancelled: that may be a whole request and its answer. */
+export class Deadline {
+  constructor(
+    readonly at: number,
+    private whose: Expiring | undefined,
+  ) {}
+
+  get cancelled(): boolean {
+    return this.whose === undefined
+  }
+
+  cancel(): void {
+    this.whose = undefined
+  }
+
+  expire(): void {
+    const { whose } = this
+    this.whose = undefined
+    whose?.expire()
+  }
+}
+
 export class Deadlines {
-  #queue: { at: number; deadline: Deadline }[] = []
+  #queue: Deadline[] = []
   #head = 0
   #compactAt = MIN_COMPACTION
   #timer: NodeJS.Timeout | undefined
@@ -27,11 +50,13 @@ export class Deadlines {
     private readonly onerror: (error: Error) => void,
   ) {}
 
-  add(deadline: Deadline): void {
-    if (this.after > NEVER) return
+  add(whose: Expiring): Deadline {
+    const deadline = new Deadline(monotonic() + this.after, whose)
+    if (this.after > NEVER) return deadline
     this.#trim()
-    this.#queue.push({ at: monotonic() + this.after, deadline })
+    this.#queue.push(deadline)
     this.#timer ??= this.#wait(this.after)
+    return deadline
   }
 
   #fire(): void {
@@ -45,18 +70,18 @@ export class Deadlines {
       }
       this.#head++
       try {
-        next.deadline.expire()
+        next.expire()
       } catch (error) {
         this.onerror(asError(error))
       }
     }
   }
 
-  /** Passes by what is settled and first in line; when much has come since the last time, lets go of all that is settled. */
+  /** Passes by what is cancelled and first in line; when much has come since the last time, drops all that is cancelled. */
   #trim(): void {
-    while (this.#queue[this.#head]?.deadline.settled) this.#head++
+    while (this.#queue[this.#head]?.cancelled) this.#head++
     if (this.#queue.length < this.#compactAt) return
-    this.#queue = this.#queue.slice(this.#head).filter(({ deadline }) => !deadline.settled)
+    this.#queue = this.#queue.slice(this.#head).filter(({ cancelled }) => !cancelled)
     this.#head = 0
     this.#compactAt = Math.max(MIN_COMPACTION, 2 * this.#queue.length)
   }

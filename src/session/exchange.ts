@@ -12,7 +12,7 @@ import type { JSONRPCMessage, JSONRPCRequest, JSONRPCResponse, RequestId } from 
 import type { HttpReply } from '../wire/message.js'
 import { Refusal, refuse } from '../wire/refusal.js'
 import { SSE_HEADERS } from '../wire/sse.js'
-import type { Deadline, Deadlines } from './deadlines.js'
+import type { Deadline, Deadlines, Expiring } from './deadlines.js'
 
 /** How a POST with requests is answered: JSON unless it takes long or says more (`auto`), always a stream, always JSON. */
 export type ResponseMode = 'auto' | 'sse' | 'json'
@@ -41,7 +41,7 @@ export interface ExchangeOptions {
   resumes: boolean
 }
 
-export class Exchange implements Deadline {
+export class Exchange implements Expiring {
   readonly #host: ExchangeHost
   readonly #options: ExchangeOptions
   readonly #requests: readonly JSONRPCRequest[]
@@ -50,6 +50,8 @@ export class Exchange implements Deadline {
   readonly #answers: string[] = []
   #stream: { id: string; writer: StreamWriter } | undefined
   #done = false
+  /** When it becomes a stream if it is not answered by then. */
+  readonly #upgrade: Deadline | undefined
   /** It is being left to another node: whether that succeeds is not known yet. */
   #leaving = false
   /** What the server said meanwhile, in order: said here if it fails, and again by the other node if it succeeds. */
@@ -65,11 +67,7 @@ export class Exchange implements Deadline {
     this.#stream = options.stream
     if (this.#stream) return
     if (host.responseMode === 'sse') this.#open()
-    else if (host.responseMode === 'auto') host.upgrades.add(this)
-  }
-
-  get settled(): boolean {
-    return this.#done || this.#stream !== undefined
+    else if (host.responseMode === 'auto') this.#upgrade = host.upgrades.add(this)
   }
 
   /** An answer is long in coming: what there will be comes as a stream. */
@@ -139,7 +137,7 @@ export class Exchange implements Deadline {
     } finally {
       this.stay()
     }
-    this.#done = true
+    this.#end()
     streams.connections.disconnect(streamSession.id, stream)
     return true
   }
@@ -177,7 +175,7 @@ export class Exchange implements Deadline {
   /** The session is over: nothing is answered any more. */
   abandon(): void {
     if (this.#done) return
-    this.#done = true
+    this.#end()
     const { reply } = this.#options
     const { streams, streamSession } = this.#host
     if (this.#stream) {
@@ -196,7 +194,7 @@ export class Exchange implements Deadline {
       return
     }
     this.#unanswered.clear()
-    this.#done = true
+    this.#end()
     refuse(reply, refusal, id, streamSession.id)
   }
 
@@ -206,9 +204,14 @@ export class Exchange implements Deadline {
     for (const { id } of this.unanswered) this.respond(id, answer(id))
   }
 
+  #end(): void {
+    this.#done = true
+    this.#upgrade?.cancel()
+  }
+
   #finish(): void {
     if (this.#done) return
-    this.#done = true
+    this.#end()
     if (this.#stream) return
     const { reply, batch } = this.#options
     const { streamSession } = this.#host
@@ -234,10 +237,11 @@ export class Exchange implements Deadline {
     const id = newStreamId()
     const writer = streams.writers.begin(streamSession, id, { requests: this.#requests }, () => {
       if (this.#done) return
-      this.#done = true
+      this.#end()
       this.#host.onlost(this)
     })
     this.#stream = { id, writer }
+    this.#upgrade?.cancel()
     if (reply) streams.connections.begin(streamSession, id, reply)
     if (this.#answers.length === 0) void writer.open()
     for (const answer of this.#answers.splice(0)) writer.push(answer)
