@@ -68,17 +68,16 @@ export class OpenConnections {
     for (const timer of this.#timers) timer.start()
   }
 
-  /** Forgets a connection that has ended; false: another one follows its stream by now. */
-  remove(connection: Connection): boolean {
+  /** Forgets a connection that has ended; another one may follow its stream by now. */
+  remove(connection: Connection): void {
     const { session, stream } = connection
     for (const share of this.#pollShares) share.delete(connection)
     const connections = this.#sessions.get(session)
-    if (connections?.get(stream) !== connection) return false
+    if (connections?.get(stream) !== connection) return
     connections.delete(stream)
     if (connections.size === 0) this.#sessions.delete(session)
     if (this.#sessions.size === 0) for (const timer of this.#timers) timer.stop()
     this.onclosed(session)
-    return true
   }
 
   #poll(): void {
