@@ -20,6 +20,8 @@ export interface Assembly {
 /** The use of a node, until it is released. */
 export interface NodeLease {
   cluster: Cluster
+  /** Whether the node ends when it is released. */
+  readonly isLast: boolean
   release(): Promise<void>
 }
 
@@ -28,22 +30,23 @@ type LeaseNode = (backend: BoundedBackend, onerror: (error: Error) => void) => N
 /** @param lease Gives the node to be part of; default: a new one. */
 export function assemble(factory: ServerFactory, options: ResolvedOptions, lease: LeaseNode = newNode): Assembly {
   const given = bounded(options.backend, options.backendTimeout, options.onerror)
-  const { cluster, release } = lease(given, options.onerror)
+  const node = lease(given, options.onerror)
+  const { cluster } = node
   const backend = withFinalDeletes(given, cluster.deleted, options.onerror)
   const streams = new Streams(cluster, backend, options)
   const sessions = new Sessions(factory, backend, cluster, streams, options)
   const close = async () => {
-    await sessions.close()
+    await sessions.close(node.isLast)
     // Nobody who closes needs to wait until the last client has taken what it was told.
     void streams.close()
-    await release()
+    await node.release()
   }
   return { backend, cluster, streams, sessions, close }
 }
 
 function newNode(backend: BoundedBackend, onerror: (error: Error) => void): NodeLease {
   const cluster = new Cluster(backend, onerror)
-  return { cluster, release: () => cluster.close() }
+  return { cluster, isLast: true, release: () => cluster.close() }
 }
 
 const sharedNodes = new WeakMap<Backend, { cluster: Cluster; users: number }>()
@@ -60,6 +63,12 @@ export function sharedNode(given: Backend | undefined): LeaseNode {
       sharedNodes.delete(given)
       await shared.cluster.close()
     }
-    return { cluster: shared.cluster, release }
+    return {
+      cluster: shared.cluster,
+      get isLast() {
+        return shared.users === 1
+      },
+      release,
+    }
   }
 }

@@ -198,8 +198,8 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
         for await (const record of backend.sessions.list()) yield infoOf(record)
       },
       async get(id) {
-        const record = await backend.sessions.load(id)
-        return record && infoOf(record)
+        const stored = await backend.sessions.load(id)
+        return stored && infoOf(stored.record)
       },
       delete: (id) => sessions.delete(id),
     },

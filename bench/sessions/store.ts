@@ -15,8 +15,9 @@ export async function fill(file: string, count: number, some: number): Promise<s
   const body = JSON.stringify(INITIALIZE)
   const request = new Request('http://localhost/mcp', { method: 'POST', headers: HEADERS, body })
   const answer = await handler.fetch(request)
-  const template = await backend.sessions.load(answer.headers.get('mcp-session-id') ?? '')
-  if (!template) throw new Error(`initialize left no record: ${answer.status} ${await answer.text()}`)
+  const stored = await backend.sessions.load(answer.headers.get('mcp-session-id') ?? '')
+  if (!stored) throw new Error(`initialize left no record: ${answer.status} ${await answer.text()}`)
+  const template = stored.record
   template.journal.initialized = true
 
   const ids = Array.from({ length: count }, randomUUID)

@@ -16,7 +16,7 @@ export function keyvStore(keyv: Keyv): SessionStore {
 
   // JSON text, so that nobody shares an object with a store that keeps what it is given.
   const put = (record: SessionRecord, ttl: number) => keyv.set(recordKey(record.id), JSON.stringify(record), ttl)
-  const load = async (id: string): Promise<SessionRecord | undefined> => {
+  const find = async (id: string): Promise<SessionRecord | undefined> => {
     // Asked as well as the record: a write that overlapped a delete may have put the record back.
     if (await keyv.get(tombstoneKey(id))) return undefined
     const json = await keyv.get<string>(recordKey(id))
@@ -25,27 +25,32 @@ export function keyvStore(keyv: Keyv): SessionStore {
 
   return {
     async create(record, ttl) {
-      if ((await keyv.get(tombstoneKey(record.id))) || (await load(record.id))) return false
+      if ((await keyv.get(tombstoneKey(record.id))) || (await find(record.id))) return false
       return put(record, ttl)
     },
-    load,
+    async load(id) {
+      const record = await find(id)
+      return record && { record }
+    },
     async update(record, expected, ttl) {
-      return (await load(record.id))?.revision === expected && (await put(record, ttl))
+      if ((await find(record.id))?.revision !== expected) return undefined
+      await put(record, ttl)
+      return {}
     },
     async touch(id, ttl) {
-      const record = await load(id)
+      const record = await find(id)
       return record !== undefined && (await put(record, ttl))
     },
     async delete(id) {
-      const existed = (await load(id)) !== undefined
+      const record = await find(id)
       await keyv.set(tombstoneKey(id), true, TOMBSTONE_TTL)
       await keyv.delete(recordKey(id))
-      return existed
+      return record && {}
     },
     async *list() {
       if (!keyv.iterator) throw new Error('This keyv adapter cannot list its keys.')
       for await (const [key] of keyv.iterator(keyv.namespace)) {
-        const record = key.startsWith(recordKey('')) ? await load(key.slice(recordKey('').length)) : undefined
+        const record = key.startsWith(recordKey('')) ? await find(key.slice(recordKey('').length)) : undefined
         if (record) yield record
       }
     },

@@ -8,7 +8,7 @@ export function mapStore(): SessionStore {
     if (entry && entry.expires <= Date.now()) entries.delete(id)
     else return entry
   }
-  const load = (id: string) => {
+  const recordOf = (id: string) => {
     const json = find(id)?.json
     return json === undefined ? undefined : JSON.parse(json)
   }
@@ -17,18 +17,24 @@ export function mapStore(): SessionStore {
 
   return {
     create: async (record, ttl) => !find(record.id) && !!put(record.id, JSON.stringify(record), ttl),
-    load: async (id) => load(id),
-    update: async (record, expected, ttl) =>
-      load(record.id)?.revision === expected && !!put(record.id, JSON.stringify(record), ttl),
-    touch: async (id, ttl) => !!load(id) && !!put(id, find(id)?.json, ttl),
+    async load(id) {
+      const record = recordOf(id)
+      return record && { record }
+    },
+    async update(record, expected, ttl) {
+      if (recordOf(record.id)?.revision !== expected) return undefined
+      put(record.id, JSON.stringify(record), ttl)
+      return {}
+    },
+    touch: async (id, ttl) => !!recordOf(id) && !!put(id, find(id)?.json, ttl),
     async delete(id) {
-      const existed = !!load(id)
+      const existed = !!recordOf(id)
       put(id, undefined, TOMBSTONE_TTL)
-      return existed
+      return existed ? {} : undefined
     },
     async *list() {
       for (const id of [...entries.keys()]) {
-        const record = load(id)
+        const record = recordOf(id)
         if (record) yield record
       }
     },

@@ -72,29 +72,51 @@ export interface SessionRecord {
   journal: Journal
 }
 
-/** Keeps session records. Implementable over any cache with expiry. */
+/**
+ * Who must be told when a record changes: the names of all that hold its session, which is to have it live, or to have a
+ * connection that follows one of its streams. A name is of letters, digits, `-`, `_` and `:`; no two that hold a session ever
+ * have the same one.
+ */
+export interface Held {
+  /** Undefined: the store does not keep them. Then all nodes are told. */
+  holders?: readonly string[]
+}
+
+/** A session as its store has it. */
+export interface StoredSession extends Held {
+  record: SessionRecord
+}
+
+/**
+ * Keeps session records, and beside each its holders. Implementable over any cache with expiry, which may ignore holders.
+ *
+ * A holder is added in the step that loads the record, and `update` and `delete` resolve with those that were there in their
+ * step. So who loaded the record before a change is told of it, and who loads it afterwards sees it.
+ */
 export interface SessionStore {
   /**
-   * Stores a new record, durable when it resolves, to expire `ttl` from now.
+   * Stores a new record, durable when it resolves, to expire `ttl` from now; `holder` is its first holder.
    * False: the id is taken, or was deleted less than {@link TOMBSTONE_TTL} ago; nothing was changed.
    */
-  create(record: SessionRecord, ttl: number): Promise<boolean>
-  /** The record; undefined: unknown, expired or deleted. */
-  load(id: string): Promise<SessionRecord | undefined>
+  create(record: SessionRecord, ttl: number, holder?: string): Promise<boolean>
+  /** The session, `holder` being one of its holders from now on. Undefined: unknown, expired or deleted. */
+  load(id: string, holder?: string): Promise<StoredSession | undefined>
+  /** Takes names out of a session's holders. Nothing if there is no such session, or they are no holders. */
+  release?(id: string, holders: readonly string[]): Promise<void>
   /**
    * Replaces the record whose stored revision is `expected`, and sets its expiry to `ttl` from now. The new revision,
    * `record.revision`, may be any higher one: a node that finds the store behind what it knows writes one above both.
-   * False: the stored revision is another one, or there is none; nothing was changed.
+   * Undefined: the stored revision is another one, or there is none; nothing was changed.
    * A store that cannot compare may replace any existing record; then the last of two writers wins.
    */
-  update(record: SessionRecord, expected: number, ttl: number): Promise<boolean>
+  update(record: SessionRecord, expected: number, ttl: number): Promise<Held | undefined>
   /** Lets the record (and its state) expire `ttl` from now. False: there is none. */
   touch(id: string, ttl: number): Promise<boolean>
   /**
    * Removes record and state for good: until {@link TOMBSTONE_TTL} has passed, `create`, `setState` and the event log's `open`
-   * refuse the id. False: there was no record; the id is refused all the same.
+   * refuse the id. Undefined: there was no record; the id is refused all the same.
    */
-  delete(id: string): Promise<boolean>
+  delete(id: string): Promise<Held | undefined>
   /**
    * All records that are there, in no particular order. One that comes or goes meanwhile may be missed, or given twice.
    * The caller limits the time for each record, not for the whole listing, and may stop before the end.

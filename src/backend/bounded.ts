@@ -30,7 +30,7 @@ export function bounded(given: Backend | undefined, timeout: number, onerror: (e
   const backend = given ?? memory()
   const local = memory()
   const { sessions, events = local.events, bus = local.bus } = backend
-  const { getState, setState } = sessions
+  const { release, getState, setState } = sessions
 
   const call: Call = async (method, ask) => {
     try {
@@ -46,14 +46,15 @@ export function bounded(given: Backend | undefined, timeout: number, onerror: (e
     name: backend.name ?? 'custom',
     shared: given?.bus !== undefined,
     sessions: {
-      create: (record, ttl) => call('create', () => sessions.create(record, ttl)),
-      load: (id) =>
+      create: (record, ttl, holder) => call('create', () => sessions.create(record, ttl, holder)),
+      load: (id, holder) =>
         call('load', async () => {
-          const record = await sessions.load(id)
-          const problem = record && problemWith(record)
+          const session = await sessions.load(id, holder)
+          const problem = session && problemWith(session.record)
           if (problem) throw problem
-          return record
+          return session
         }),
+      ...(release && { release: (id, holders) => call('release', () => release.call(sessions, id, holders)) }),
       update: (record, expected, ttl) => call('update', () => sessions.update(record, expected, ttl)),
       touch: (id, ttl) => call('touch', () => sessions.touch(id, ttl)),
       delete: (id) => call('delete', () => sessions.delete(id)),

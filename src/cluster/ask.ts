@@ -1,5 +1,6 @@
 /** Questions between nodes: repeated until they are answered, or the node that was asked is gone. */
 import { asError } from '../util/error.js'
+import { isObject } from '../wire/jsonrpc.js'
 import { type ClusterNode, HEARTBEAT_TTL } from './node.js'
 
 /**
@@ -26,8 +27,6 @@ export interface AskOptions {
 const ASK_TIMEOUT = 2000
 /** How often a question is repeated, and the node that was asked is looked up among the living, in ms. */
 const ASK_INTERVAL = 500
-/** How long a node that did not answer the last time may hold up a question to all nodes, in ms. */
-const SUSPECT_TIMEOUT = 100
 /** How long an answer is kept for a question that comes again because the answer was lost, in ms. */
 const ANSWER_MEMORY = HEARTBEAT_TTL + 2 * ASK_TIMEOUT
 
@@ -38,11 +37,10 @@ type Envelope =
 type Settle = (reply: Reply | undefined) => void
 
 export class Questions {
-  readonly #listeners = new Map<string, Set<QuestionListener>>()
+  /** By subject and session: the listeners, and how often each listens. */
+  readonly #listeners = new Map<string, Map<QuestionListener, number>>()
   readonly #waiting = new Map<string, Settle>()
   readonly #answers = new Map<string, Promise<Reply>>()
-  /** Nodes that did not answer when they were last asked; they hold nobody up for long until they are heard of. */
-  readonly #suspects = new Set<string>()
   #count = 0
 
   constructor(
@@ -52,11 +50,23 @@ export class Questions {
     node.onmessage = (text) => this.#receive(text)
   }
 
-  /** Answers what is asked about a subject; with the way to end that. */
-  listen(subject: string, listener: QuestionListener): () => void {
-    const listeners = this.#listeners.get(subject) ?? new Set()
-    this.#listeners.set(subject, listeners.add(listener))
-    return () => void listeners.delete(listener)
+  /**
+   * Answers what is asked about a subject and a session; with the way to end that. A listener that listens several times is
+   * asked once, until it has ended that as often.
+   */
+  listen(subject: string, session: string, listener: QuestionListener): () => void {
+    const key = keyOf(subject, session)
+    const listeners = this.#listeners.get(key) ?? new Map<QuestionListener, number>()
+    this.#listeners.set(key, listeners.set(listener, (listeners.get(listener) ?? 0) + 1))
+    let ended = false
+    return () => {
+      if (ended) return
+      ended = true
+      const count = (listeners.get(listener) ?? 1) - 1
+      if (count > 0) listeners.set(listener, count)
+      else listeners.delete(listener)
+      if (listeners.size === 0 && this.#listeners.get(key) === listeners) this.#listeners.delete(key)
+    }
   }
 
   /**
@@ -76,28 +86,20 @@ export class Questions {
     await this.node.ready()
     const id = `${this.node.id}:${this.#count++}`
     const reply = await this.#askThere(node, { to: 'ask', id, from: this.node.id, subject, session, question }, options)
-    if (reply) {
-      this.#suspects.delete(node)
-      return reply
-    }
-    if (await this.node.isDead(node)) {
-      this.#suspects.delete(node)
-      return { outcome: 'gone' }
-    }
-    this.#suspects.add(node)
-    return { outcome: 'unreached' }
+    if (reply) return reply
+    return { outcome: (await this.node.isDead(node)) ? 'gone' : 'unreached' }
   }
 
-  /** Asks all nodes at once, and the other listeners of this one. */
-  async askAll(subject: string, session: string, question: unknown, options: AskOptions = {}): Promise<Reply[]> {
-    const here = this.ask(this.node.id, subject, session, question, options)
-    const others = await this.node.others()
-    const timeoutFor = (node: string) => (this.#suspects.has(node) ? SUSPECT_TIMEOUT : options.timeout)
-    const there = others.map((node) => {
-      const timeout = timeoutFor(node)
-      return this.ask(node, subject, session, question, { ...options, ...(timeout !== undefined && { timeout }) })
-    })
-    return Promise.all([here, ...there])
+  /** Asks several nodes at once, and the other listeners of this one. */
+  askAll(
+    nodes: readonly string[],
+    subject: string,
+    session: string,
+    question: unknown,
+    options: AskOptions = {},
+  ): Promise<Reply[]> {
+    const asked = new Set([this.node.id, ...nodes])
+    return Promise.all([...asked].map((node) => this.ask(node, subject, session, question, options)))
   }
 
   /** Undefined: no answer in time, or the node is no longer among the living. */
@@ -129,18 +131,17 @@ export class Questions {
   }
 
   async #askHere(subject: string, session: string, question: unknown, except?: QuestionListener): Promise<Reply> {
-    const listeners = [...(this.#listeners.get(subject) ?? [])].filter((listener) => listener !== except)
+    const all = this.#listeners.get(keyOf(subject, session))?.keys() ?? []
+    const listeners = [...all].filter((listener) => listener !== except)
     const answers = await Promise.all(listeners.map((listener) => listener(session, question)))
     const answer = answers.find((answer) => answer !== undefined)
     return answer === undefined ? { outcome: 'unused' } : { outcome: 'used', answer }
   }
 
   #receive(text: string): void {
-    let envelope: Envelope
-    try {
-      envelope = JSON.parse(text) as Envelope
-    } catch (error) {
-      this.onerror(asError(error))
+    const envelope = envelopeIn(text)
+    if (!envelope) {
+      this.onerror(new Error('the bus: a message that is not from a node was ignored'))
       return
     }
     if (envelope.to === 'answer') {
@@ -149,7 +150,6 @@ export class Questions {
       return
     }
     const { id, from } = envelope
-    this.#suspects.delete(from)
     this.#answerOnce(envelope)
       .then(
         (reply) => this.node.send(from, JSON.stringify(answerTo(id, reply))),
@@ -169,6 +169,28 @@ export class Questions {
     }
     return reply
   }
+}
+
+/** Whoever may write to the bus may write anything. */
+function envelopeIn(text: string): Envelope | undefined {
+  const envelope = parsed(text)
+  if (!isObject(envelope) || typeof envelope.id !== 'string') return undefined
+  const { to, from, subject, session, used } = envelope
+  const isQuestion = typeof from === 'string' && typeof subject === 'string' && typeof session === 'string'
+  if (to === 'ask' ? isQuestion : to === 'answer' && typeof used === 'boolean') return envelope as unknown as Envelope
+  return undefined
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+function keyOf(subject: string, session: string): string {
+  return `${subject} ${session}`
 }
 
 function answerTo(id: string, reply: Reply): Envelope {

@@ -25,6 +25,8 @@ export class ClusterNode {
   onmessage: (text: string) => void = () => {}
   /** Nodes that were seen alive and are not known to be dead. */
   readonly #known = new Set<string>()
+  /** The nodes that had a heartbeat at the last look, and when that was, by the monotonic clock. */
+  #lastLook: { at: number; alive: ReadonlySet<string> } | undefined
   /** By the monotonic clock, since when the store has answered every look at the heartbeats; undefined: the last one failed. */
   #clearSince: number | undefined
   readonly #distrustListeners = new Set<() => void>()
@@ -80,6 +82,15 @@ export class ClusterNode {
     const alive = this.shared && asked.some((node) => node !== this.id) ? await this.#look() : new Set<string>()
     const standing = await Promise.all(asked.map(async (node) => [node, await this.#standingOf(node, alive)] as const))
     return new Map(standing)
+  }
+
+  /** Those of the nodes that are known to be dead. That a node is alive may have been seen a moment ago. */
+  async dead(nodes: readonly string[]): Promise<string[]> {
+    const { at, alive } = this.#lastLook ?? { at: 0, alive: new Set<string>() }
+    const isFresh = monotonic() - at < HEARTBEAT_INTERVAL
+    if (nodes.every((node) => node === this.id || (isFresh && alive.has(node)))) return []
+    const standing = await this.standing(nodes)
+    return nodes.filter((node) => standing.get(node) === 'dead')
   }
 
   async isDead(node: string): Promise<boolean> {
@@ -144,6 +155,7 @@ export class ClusterNode {
     if (beatFor < HEARTBEAT_TTL / 2 && !alive.has(this.id)) this.#clearSince = monotonic()
     if (this.#isClear) this.#known.clear()
     for (const node of alive) this.#known.add(node)
+    this.#lastLook = { at: monotonic(), alive }
     return alive
   }
 

@@ -1,5 +1,5 @@
 /** How a live session comes to be: by a client's `initialize`, or by a restore. What fails leaves nothing half-made. */
-import type { Journal, SessionRecord } from '../backend/backend.js'
+import type { Journal, SessionRecord, StoredSession } from '../backend/backend.js'
 import { monotonic } from '../util/clock.js'
 import type { JSONRPCRequest, JSONRPCResponse } from '../wire/jsonrpc.js'
 import type { Caller, HttpRequest } from '../wire/message.js'
@@ -16,6 +16,8 @@ import { SessionView } from './view.js'
 export interface Build {
   /** Set from outside when it must not be served any more: it was deleted meanwhile, or the node is closing. */
   stopped: 'deleted' | 'closing' | undefined
+  /** The newest revision of the record that was told of meanwhile. */
+  newest: number
 }
 
 export interface Initialized {
@@ -27,8 +29,10 @@ export interface Initialized {
 export class SessionBuilder {
   constructor(
     private readonly host: LiveSessionHost & {
-      /** Resolves when other nodes can reach this one. */
-      ready(): Promise<void>
+      /** Resolves when other nodes can reach this one, with the name under which it holds the session. */
+      hold(id: string): Promise<string>
+      /** The session as it is stored. */
+      load(id: string): Promise<StoredSession | undefined>
     },
     private readonly factory: ServerFactory,
     private readonly hooks: SessionHooks,
@@ -44,7 +48,7 @@ export class SessionBuilder {
   ): Promise<Initialized> {
     if (!isSessionId(id)) throw new Error('sessionIdGenerator must return up to 256 characters of visible ASCII')
     const { host, hooks } = this
-    await host.ready()
+    const holder = await host.hold(id)
     const context = contextOf(request)
     const journal: Journal = { initialize: message.params ?? {}, initialized: false, subscriptions: [] }
     const createdAt = Date.now()
@@ -70,7 +74,7 @@ export class SessionBuilder {
         journal,
       }
       stored = true
-      if (!(await host.store.create(record, host.ttlOf(record)))) {
+      if (!(await host.store.create(record, host.ttlOf(record), holder))) {
         stored = false
         host.onerror(new Error('sessionIdGenerator returned an id that was used before'))
         throw new Refusal('unavailable')
@@ -93,25 +97,33 @@ export class SessionBuilder {
     loaded: SessionRecord,
     request: HttpRequest,
     principal: ProvenPrincipal,
-    build: Build,
+    build: Build & {
+      /** When the record was loaded, by the monotonic clock. */
+      loadedAt: number
+    },
   ): Promise<LiveSession> {
     const { id } = loaded
     const { host, hooks } = this
-    await host.ready()
     const context = contextOf(request)
     const view = new SessionView(host.store, id, true, known(principal), loaded)
     const live = new LiveSession(host, id, view)
     try {
-      // From here on a change made elsewhere is told; one made since the record was loaded is seen by loading it again.
-      const record = await host.store.load(id)
-      if (!record) throw new Refusal('sessionNotFound')
-      live.checkedAt = monotonic()
-      live.recorded(record)
+      live.checkedAt = build.loadedAt
+      live.recorded(loaded)
       throwIfStopped(live, build)
       const server = await this.factory({ session: view, restored: true, ...context })
-      const replay = () => live.instance.replay(record.journal, live.protocolVersion, new RequestExtra(request))
+      const replay = () => live.instance.replay(loaded.journal, live.protocolVersion, new RequestExtra(request))
       await live.instance.connect(server, replay)
       await hooks.onSessionRestored?.(view, context)
+      // A change that was made elsewhere since the record was loaded has been told.
+      while ((live.record?.revision ?? 0) < build.newest) {
+        const { newest } = build
+        const stored = await host.load(id)
+        if (!stored) throw new Refusal('sessionNotFound')
+        await live.adopt(stored.record)
+        // A store that went backwards meanwhile has no such revision.
+        if (build.newest === newest) break
+      }
       this.#publish(live, principal, build)
       return live
     } catch (error) {

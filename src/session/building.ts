@@ -1,5 +1,6 @@
 /** The sessions of this node that are on their way to life: being initialized, or restored once for all who wait. */
-import type { SessionRecord, SessionStore } from '../backend/backend.js'
+import type { SessionRecord, StoredSession } from '../backend/backend.js'
+import { monotonic } from '../util/clock.js'
 import type { JSONRPCRequest } from '../wire/jsonrpc.js'
 import type { Caller, HttpRequest } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
@@ -9,20 +10,25 @@ import { type ProvenPrincipal, samePrincipal, UNPROVEN } from './principal.js'
 
 /** A session on its way from the store to life; requests that come meanwhile share the outcome. */
 interface Opening extends Build {
-  loading: Promise<SessionRecord | undefined>
+  loading: Promise<StoredSession | undefined>
+  /** When the store was asked, by the monotonic clock. */
+  loadedAt: number
   restoring?: Promise<LiveSession>
   /** How many requests wait for it. */
   waiting: number
 }
 
 export interface BuildingHost {
-  readonly store: SessionStore
+  /** The session as it is stored; from before that, this node holds it, and hears what happens to it. */
+  load(id: string): Promise<StoredSession | undefined>
   /** Whether the session is live here. */
   isLive(id: string): boolean
   /** Whether this request may restore the session. */
   mayRestore(record: SessionRecord, request: HttpRequest): Promise<boolean>
   /** A session has become live. */
   onbuilt(live: LiveSession): void
+  /** Nothing is being built of a session any more. */
+  onended(id: string): void
 }
 
 export class Building {
@@ -39,9 +45,13 @@ export class Building {
     return this.#opening.size + this.#initializing.size
   }
 
+  has(id: string): boolean {
+    return this.#opening.has(id) || this.#initializing.has(id)
+  }
+
   /** A client's `initialize`. */
   async initialize(id: string, message: JSONRPCRequest, caller: Caller): Promise<Initialized> {
-    const build: Build = { stopped: this.#closed ? 'closing' : undefined }
+    const build: Build = { stopped: this.#closed ? 'closing' : undefined, newest: 0 }
     this.#initializing.set(id, build)
     try {
       const initialized = await this.builder.initialize(id, message, caller, build)
@@ -49,6 +59,7 @@ export class Building {
       return initialized
     } finally {
       if (this.#initializing.get(id) === build) this.#initializing.delete(id)
+      this.host.onended(id)
     }
   }
 
@@ -61,7 +72,7 @@ export class Building {
     const opening = this.#opening.get(id) ?? this.#load(id)
     opening.waiting++
     try {
-      const record = await opening.loading
+      const record = (await opening.loading)?.record
       if (!record) throw new Refusal('sessionNotFound')
       if (principal !== UNPROVEN && !samePrincipal(id, record.principal, principal))
         throw new Refusal('sessionNotFound')
@@ -70,7 +81,7 @@ export class Building {
       // While it was asked, another request may have had the session restored, and it may be gone again.
       if (this.host.isLive(id)) return
       const current = this.#opening.get(id) ?? this.#load(id)
-      current.restoring ??= this.#restore(record, principal, request, current)
+      current.restoring ??= this.#restore(id, principal, request, current)
       await current.restoring
     } finally {
       opening.waiting--
@@ -81,6 +92,14 @@ export class Building {
   /** Resolves when a restore that is under way has ended, well or badly. */
   async restored(id: string): Promise<void> {
     await this.#opening.get(id)?.restoring?.catch(() => {})
+  }
+
+  /** A record has a new revision; false: nothing is being restored that would have to know. */
+  updated(id: string, revision: number): boolean {
+    const opening = this.#opening.get(id)
+    if (!opening) return false
+    opening.newest = Math.max(opening.newest, revision)
+    return true
   }
 
   /** The session was deleted: what is being built must not be served. */
@@ -95,32 +114,33 @@ export class Building {
   }
 
   #load(id: string): Opening {
-    const loading = this.host.store.load(id)
-    const opening: Opening = { loading, waiting: 0, stopped: this.#closed ? 'closing' : undefined }
+    const stopped = this.#closed ? 'closing' : undefined
+    const loading = Promise.resolve(undefined)
+    const opening: Opening = { loading, loadedAt: monotonic(), waiting: 0, stopped, newest: 0 }
     this.#opening.set(id, opening)
+    opening.loading = this.host.load(id)
     // Whoever comes when it is known that there is no record asks the store again.
     const forget = () => this.#forget(id, opening)
-    loading.then((record) => record ?? forget(), forget)
+    opening.loading.then((session) => session ?? forget(), forget)
     return opening
   }
 
-  async #restore(
-    record: SessionRecord,
-    principal: ProvenPrincipal,
-    request: HttpRequest,
-    opening: Opening,
-  ): Promise<LiveSession> {
+  async #restore(id: string, principal: ProvenPrincipal, request: HttpRequest, opening: Opening): Promise<LiveSession> {
     try {
-      const live = await this.builder.restore(record, request, principal, opening)
+      const session = await opening.loading
+      if (!session) throw new Refusal('sessionNotFound')
+      const live = await this.builder.restore(session.record, request, principal, opening)
       this.host.onbuilt(live)
       return live
     } finally {
       // Whoever comes from now on finds it live, or it is gone again and must be restored anew.
-      this.#forget(record.id, opening)
+      this.#forget(id, opening)
     }
   }
 
   #forget(id: string, opening: Opening): void {
-    if (this.#opening.get(id) === opening) this.#opening.delete(id)
+    if (this.#opening.get(id) !== opening) return
+    this.#opening.delete(id)
+    this.host.onended(id)
   }
 }

@@ -20,17 +20,17 @@ export function withFinalDeletes(
     ...backend,
     sessions: {
       ...sessions,
-      create: async (record, ttl) => !deleted.has(record.id) && (await sessions.create(record, ttl)),
-      async load(id) {
-        const record = await sessions.load(id)
-        if (!record || !deleted.has(id)) return record
+      create: async (record, ttl, holder) => !deleted.has(record.id) && (await sessions.create(record, ttl, holder)),
+      async load(id, holder) {
+        const session = await sessions.load(id, holder)
+        if (!session || !deleted.has(id)) return session
         await deleteAgain(id)
         return undefined
       },
       async delete(id) {
-        const existed = await sessions.delete(id)
+        const held = await sessions.delete(id)
         deleted.add(id)
-        return existed
+        return held
       },
       async *list() {
         for await (const record of sessions.list()) if (!deleted.has(record.id)) yield record

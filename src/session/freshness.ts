@@ -1,5 +1,5 @@
 /** How sure this node is that the sessions it has are still in the store as it knows them; and that they do not expire there. */
-import type { SessionRecord, SessionStore } from '../backend/backend.js'
+import type { SessionRecord, SessionStore, StoredSession } from '../backend/backend.js'
 import type { ClusterNode } from '../cluster/node.js'
 import { monotonic } from '../util/clock.js'
 import type { LiveSession } from './live.js'
@@ -19,6 +19,8 @@ export interface FreshnessOptions {
   maxAge: number | undefined
   /** The store does not have a session any more that is live, or has streams, here. */
   ongone(id: string, record: SessionRecord | undefined): Promise<void>
+  /** The session as it is stored, which this node holds. */
+  load(id: string): Promise<StoredSession | undefined>
 }
 
 export class Freshness {
@@ -27,7 +29,7 @@ export class Freshness {
 
   constructor(
     private readonly node: ClusterNode,
-    private readonly store: SessionStore,
+    private readonly store: Pick<SessionStore, 'touch'>,
     private readonly options: FreshnessOptions,
   ) {}
 
@@ -57,9 +59,9 @@ export class Freshness {
   async compare(live: LiveSession): Promise<void> {
     const used = live.usedAt > live.touchedAt || live.awaited
     if (used && this.#isTouchDue(live.touchedAt)) await this.touch(live)
-    const record = await this.store.load(live.id)
+    const stored = await this.options.load(live.id)
     if (live.closed) return
-    if (record) await live.adopt(record)
+    if (stored) await live.adopt(stored.record)
     else await this.options.ongone(live.id, live.record)
   }
 
@@ -70,7 +72,7 @@ export class Freshness {
 
   /** The same for a session that has only streams here: they end with it, and keep it from expiring. */
   async compareStreams(id: string): Promise<void> {
-    const record = await this.store.load(id)
+    const record = (await this.options.load(id))?.record
     if (!record) return await this.options.ongone(id, undefined)
     if (!this.#isTouchDue(this.#streamOnlyTouchedAt.get(id) ?? Number.NEGATIVE_INFINITY)) return
     this.#streamOnlyTouchedAt.set(id, monotonic())

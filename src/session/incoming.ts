@@ -6,10 +6,10 @@ import {
   type JSONRPCMessage,
   type JSONRPCNotification,
   type JSONRPCRequest,
+  type JSONRPCResponse,
 } from '../wire/jsonrpc.js'
 import type { HttpReply, HttpRequest } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
-import { askingNode } from './client-requests.js'
 import type { Instance } from './instance.js'
 import { RequestExtra } from './message-extra.js'
 import type { Outgoing } from './outgoing.js'
@@ -19,7 +19,6 @@ import type { RunningRequests } from './running-requests.js'
 export interface IncomingHost {
   /** The session's id. */
   readonly id: string
-  readonly nodeId: string
   readonly instance: Instance
   readonly running: RunningRequests
   readonly outgoing: Outgoing
@@ -56,7 +55,7 @@ export class Incoming {
     running.checkIds(requests)
     // What can still be refused comes before anything runs whose answer would come after the refusal.
     for (const message of messages) {
-      if (isResponse(message)) await this.#route(message, message.id)
+      if (isResponse(message)) await this.#deliver(message)
       else if (isNotification(message)) await this.#receiveNotification(message, request)
     }
     if (requests.length === 0) {
@@ -79,14 +78,9 @@ export class Incoming {
     return true
   }
 
-  /** A response, or progress, goes to the node that the id on the wire names. */
-  async #route(message: JSONRPCMessage, wireId: unknown): Promise<void> {
-    const { id, nodeId, routing } = this.host
-    const asker = askingNode(wireId)
-    if (asker === nodeId && this.deliver(message)) return
-    const delivered = asker !== undefined && (await routing.deliver(asker, id, message))
-    // Progress may come late, when nobody waits for it any more.
-    if (!delivered && isResponse(message)) throw new Refusal('notAwaited')
+  /** A response, or progress, is for this instance or another one. */
+  async #deliver(message: JSONRPCResponse | JSONRPCNotification): Promise<void> {
+    if (!this.deliver(message)) await this.host.routing.deliver(this.host.id, message)
   }
 
   async #receiveNotification(message: JSONRPCNotification, request: HttpRequest): Promise<void> {
@@ -100,7 +94,7 @@ export class Incoming {
         if (!running.cancel(message, extra)) await routing.cancel(id, message)
         return
       case 'notifications/progress':
-        return this.#route(message, message.params?.progressToken)
+        return this.#deliver(message)
       default:
         instance.dispatch(message, extra)
         await routing.notify(id, message)

@@ -93,7 +93,7 @@ export class LiveSession {
     })
     this.#outgoing = new Outgoing(id, nodeId, this.running, streams.writers)
     const { instance, running } = this
-    this.incoming = new Incoming({ id, nodeId, instance, running, outgoing: this.#outgoing, routing, journal, used })
+    this.incoming = new Incoming({ id, instance, running, outgoing: this.#outgoing, routing, journal, used })
   }
 
   get closed(): boolean {
@@ -127,7 +127,7 @@ export class LiveSession {
     this.#record = new LiveRecord(record, {
       store,
       ttlOf: (record) => this.host.ttlOf(record),
-      tellUpdated: (id, revision) => routing.updated(id, revision),
+      tellUpdated: (id, revision, held) => routing.updated(id, revision, held),
       teach: (message) => this.instance.tell(message),
       onerror,
     })

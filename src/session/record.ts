@@ -1,5 +1,5 @@
 /** The record of a live session: what changes here is stored before it counts, what changed elsewhere is adopted. */
-import type { Journal, SessionRecord, SessionStore } from '../backend/backend.js'
+import type { Held, Journal, SessionRecord, SessionStore } from '../backend/backend.js'
 import { Unavailable } from '../backend/bounded.js'
 import { isRequest, type JSONRPCNotification, type JSONRPCRequest } from '../wire/jsonrpc.js'
 import { Refusal } from '../wire/refusal.js'
@@ -17,7 +17,7 @@ export interface RecordHost {
   /** Time to live of a record from now, in ms. */
   ttlOf(record: SessionRecord): number
   /** Tells the session's other instances of a new revision; never rejects. */
-  tellUpdated(session: string, revision: number): Promise<void>
+  tellUpdated(session: string, revision: number, held: Held): Promise<void>
   /** Tells the instance here something that it does not know, or must be told again. */
   teach(message: Pick<JSONRPCRequest, 'method' | 'params'>): Promise<void>
   onerror(error: Error): void
@@ -82,7 +82,7 @@ export class LiveRecord {
   async #reconcile(): Promise<boolean> {
     for (let attempts = 0; attempts < MAX_ATTEMPTS; attempts++) {
       const known = this.#record
-      const stored = await this.host.store.load(known.id)
+      const stored = (await this.host.store.load(known.id))?.record
       if (!stored) return false
       if (this.#isNews(stored)) {
         await this.#take(stored)
@@ -111,9 +111,10 @@ export class LiveRecord {
 
   /** False: another node has stored another revision than the expected one. */
   async #replace(expected: number, record: SessionRecord): Promise<boolean> {
-    if (!(await this.host.store.update(record, expected, this.host.ttlOf(record)))) return false
+    const held = await this.host.store.update(record, expected, this.host.ttlOf(record))
+    if (!held) return false
     this.#record = record
-    await this.host.tellUpdated(record.id, record.revision)
+    await this.host.tellUpdated(record.id, record.revision, held)
     return true
   }
 

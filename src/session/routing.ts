@@ -1,10 +1,14 @@
-/** What nodes ask each other about sessions: both ends of each kind of question. */
+/** What nodes ask each other about sessions: both ends of each kind of question. Only those are asked that hold the session. */
+import type { Held } from '../backend/backend.js'
 import type { QuestionListener, Reply } from '../cluster/ask.js'
 import type { Cluster } from '../cluster/cluster.js'
-import type { JSONRPCMessage } from '../wire/jsonrpc.js'
+import { isResponse, type JSONRPCMessage, type JSONRPCNotification, type JSONRPCResponse } from '../wire/jsonrpc.js'
 import { Refusal } from '../wire/refusal.js'
+import { askingNode } from './client-requests.js'
 
 const SUBJECT = 'session'
+/** What stands for all sessions in a question. */
+const ALL = ''
 
 /** How long an answer waits for the session's other instances to follow a change, in ms; they find out by themselves later. */
 const FOLLOW_TIMEOUT = 250
@@ -47,40 +51,49 @@ export interface RoutedSession {
 export interface RoutedSessions {
   /** The session if it is live, once one that is being built is there. */
   routed(id: string): Promise<RoutedSession | undefined>
+  /** The record of a session that is being restored has a new revision; false: none is. */
+  updated(id: string, revision: number): boolean
   /** Ends whatever of a deleted session is here. */
   deleted(id: string): Promise<void>
   broadcast(broadcast: Broadcast): Promise<void>
+  /** Who holds the session, by the store; undefined: it is gone. */
+  held(id: string): Promise<Held | undefined>
+  /** Of those that hold a session, the other nodes that are not known to be dead. */
+  others(id: string, held: Held): Promise<string[]>
 }
 
 export class Routing {
   readonly #listener: QuestionListener = async (id, question) =>
     (await this.#use(id, question as Question)) ? true : undefined
-  #unlisten: (() => void) | undefined
 
   constructor(
     private readonly cluster: Cluster,
     private readonly sessions: RoutedSessions,
   ) {}
 
-  /** Answers the other nodes from now on. */
-  listen(): void {
-    this.#unlisten ??= this.cluster.questions.listen(SUBJECT, this.#listener)
+  /** Answers what other nodes ask about a session; with the way to end that. */
+  listen(id: string): () => void {
+    return this.cluster.questions.listen(SUBJECT, id, this.#listener)
   }
 
-  close(): void {
-    this.#unlisten?.()
+  /** Answers what other nodes ask about all sessions. */
+  listenToAll(): () => void {
+    return this.listen(ALL)
   }
 
   /**
-   * A client's response, or progress, for a request that a node sent; false if that node does not wait for it (any more).
+   * A client's response, or progress, goes to the node whose request it is for, which its id names.
    *
-   * @throws Refusal if the node does not answer.
+   * @throws Refusal if that node does not answer, or does not wait for the response (any more).
    */
-  async deliver(node: string, id: string, message: JSONRPCMessage): Promise<boolean> {
+  async deliver(id: string, message: JSONRPCResponse | JSONRPCNotification): Promise<void> {
+    const wireId = isResponse(message) ? message.id : message.params?.progressToken
+    const node = askingNode(wireId)
     const question: Question = { kind: 'deliver', message }
-    const { outcome } = await this.cluster.questions.ask(node, SUBJECT, id, question)
-    if (outcome === 'unreached') throw new Refusal('unreached')
-    return outcome === 'used'
+    const reply = node === undefined ? undefined : await this.cluster.questions.ask(node, SUBJECT, id, question)
+    if (reply?.outcome === 'unreached') throw new Refusal('unreached')
+    // Progress may come late, when nobody waits for it any more.
+    if (reply?.outcome !== 'used' && isResponse(message)) throw new Refusal('notAwaited')
   }
 
   /**
@@ -88,8 +101,8 @@ export class Routing {
    *
    * @throws Refusal if a node that may run it does not answer.
    */
-  cancel(id: string, message: JSONRPCMessage): Promise<void> {
-    return this.#tellAll(id, { kind: 'cancel', message })
+  cancel(id: string, message: JSONRPCNotification): Promise<void> {
+    return this.#tellOthers(id, { kind: 'cancel', message })
   }
 
   /**
@@ -97,32 +110,40 @@ export class Routing {
    *
    * @throws Refusal if a node that may have the session live does not answer.
    */
-  notify(id: string, message: JSONRPCMessage): Promise<void> {
-    return this.#tellAll(id, { kind: 'notify', message })
+  notify(id: string, message: JSONRPCNotification): Promise<void> {
+    return this.#tellOthers(id, { kind: 'notify', message })
   }
 
   /** The record has a new revision; resolves when the other instances have followed, or had the time to. */
-  async updated(id: string, revision: number): Promise<void> {
-    await this.#askOthers(id, { kind: 'updated', revision }, { timeout: FOLLOW_TIMEOUT }).catch(() => {})
+  async updated(id: string, revision: number, held: Held): Promise<void> {
+    await this.#askOthers(id, held, { kind: 'updated', revision }, { timeout: FOLLOW_TIMEOUT }).catch(() => {})
   }
 
   /** The session is over. A node that does not hear of it finds out when it next compares its record with the store. */
-  async deleted(id: string): Promise<void> {
-    await this.#askOthers(id, { kind: 'deleted' }).catch(() => {})
+  async deleted(id: string, held: Held): Promise<void> {
+    await this.#askOthers(id, held, { kind: 'deleted' }).catch(() => {})
   }
 
   /** @throws Unavailable if the bus is away. */
   async broadcast(broadcast: Broadcast): Promise<void> {
-    await this.#askOthers('', { kind: 'broadcast', broadcast })
+    await this.#askOthers(ALL, {}, { kind: 'broadcast', broadcast })
   }
 
-  async #tellAll(id: string, question: Question): Promise<void> {
-    const replies = await this.#askOthers(id, question, { patient: true })
+  async #tellOthers(id: string, question: Question): Promise<void> {
+    const held = await this.sessions.held(id)
+    if (!held) return
+    const replies = await this.#askOthers(id, held, question, { patient: true })
     if (replies.some(({ outcome }) => outcome === 'unreached')) throw new Refusal('unreached')
   }
 
-  #askOthers(id: string, question: Question, options?: { timeout?: number; patient?: boolean }): Promise<Reply[]> {
-    return this.cluster.questions.askAll(SUBJECT, id, question, { ...options, except: this.#listener })
+  async #askOthers(
+    id: string,
+    held: Held,
+    question: Question,
+    options?: { timeout?: number; patient?: boolean },
+  ): Promise<Reply[]> {
+    const nodes = await this.sessions.others(id, held)
+    return this.cluster.questions.askAll(nodes, SUBJECT, id, question, { ...options, except: this.#listener })
   }
 
   /** Whether this node has a use for what another one asks. */
@@ -134,6 +155,8 @@ export class Routing {
       case 'deleted':
         await this.sessions.deleted(id)
         return true
+      case 'updated':
+        if (this.sessions.updated(id, question.revision)) return true
     }
     const session = await this.sessions.routed(id)
     if (!session) return false

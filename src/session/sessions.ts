@@ -1,7 +1,7 @@
 /** The sessions that this node has live: found for each request, restored when they are not, dropped when idle. */
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { SessionRecord } from '../backend/backend.js'
+import type { Held, SessionRecord, StoredSession } from '../backend/backend.js'
 import { type BoundedBackend, Unavailable } from '../backend/bounded.js'
 import type { Cluster } from '../cluster/cluster.js'
 import type { Streams } from '../stream/streams.js'
@@ -18,6 +18,7 @@ import { Building } from './building.js'
 import { Deadlines } from './deadlines.js'
 import type { ResponseMode } from './exchange.js'
 import { CHECK_INTERVAL, Freshness } from './freshness.js'
+import { Holdings } from './holdings.js'
 import type { LiveSession, LiveSessionHost } from './live.js'
 import { type Principal, type ProvenPrincipal, samePrincipal, UNPROVEN } from './principal.js'
 import { type Resident, Residents } from './residents.js'
@@ -53,6 +54,8 @@ export class Sessions {
   readonly #residents: Residents
   readonly #freshness: Freshness
   readonly #routing: Routing
+  readonly #holdings: Holdings
+  #unlisten: (() => void) | undefined
   readonly #building: Building
   readonly #sweeper: Interval
   #left = false
@@ -73,17 +76,28 @@ export class Sessions {
       maxLiveSessions,
       isIdle: (live) => connections.count(live.id) === 0 && !live.awaited,
     })
+    this.#holdings = new Holdings({
+      node,
+      store: backend.sessions,
+      isHeld: (id) => this.#residents.has(id) || this.#building.has(id) || connections.count(id) > 0,
+      listen: (id) => this.#routing.listen(id),
+    })
+    const load = (id: string) => this.#load(id)
     this.#freshness = new Freshness(node, backend.sessions, {
       ...options,
+      load,
       ongone: (id, record) => this.#end(id, record, record && 'gone'),
     })
     this.#routing = new Routing(cluster, {
       routed: (id) => this.#routed(id),
+      updated: (id, revision) => this.#building.updated(id, revision),
       deleted: (id) => {
         cluster.deleted.add(id)
         return this.#end(id, undefined, undefined)
       },
       broadcast: (broadcast) => this.#tellHere(broadcast),
+      held: (id) => backend.sessions.load(id),
+      others: (id, held) => this.#holdings.others(id, held),
     })
     const host: LiveSessionHost = {
       nodeId: node.id,
@@ -98,18 +112,32 @@ export class Sessions {
       },
       ttlOf: (record) => this.#freshness.ttlOf(record),
       onused: (live) => this.#residents.used(live.id),
-      onclosed: (live) => this.#residents.forget(live),
+      onclosed: (live) => {
+        this.#residents.forget(live)
+        this.#holdings.review(live.id)
+      },
       onerror,
     }
-    const builder = new SessionBuilder({ ...host, ready: () => node.ready() }, factory, hooks, this.#residents)
+    const hold = async (id: string) => {
+      await node.ready()
+      return this.#holdings.hold(id)
+    }
+    const builder = new SessionBuilder({ ...host, hold, load }, factory, hooks, this.#residents)
     this.#building = new Building(builder, {
-      store: host.store,
+      load: async (id) => {
+        await node.ready()
+        return await this.#load(id)
+      },
       isLive: (id) => this.#residents.has(id),
       mayRestore: (record, request) => this.#mayRestore(record, request),
       onbuilt: (live) => this.#built(live),
+      onended: (id) => this.#holdings.review(id),
     })
     this.#sweeper = new Interval(Math.min(Math.max(liveIdle / 4, 100), CHECK_INTERVAL), () => this.#sweep())
-    streams.open.onclosed = (id) => this.#residents.used(id)
+    streams.open.onclosed = (id) => {
+      this.#residents.used(id)
+      this.#holdings.review(id)
+    }
     streams.takeover.finish = (unfinished, caller) => this.#finish(unfinished, caller)
   }
 
@@ -186,8 +214,8 @@ export class Sessions {
 
   /** Ends a session for good; false if there was none. */
   async delete(id: string): Promise<boolean> {
-    const record = isSessionId(id) ? await this.backend.sessions.load(id) : undefined
-    return record !== undefined && (await this.#delete(record))
+    const stored = isSessionId(id) ? await this.backend.sessions.load(id) : undefined
+    return stored !== undefined && (await this.#delete(stored.record))
   }
 
   /** Sends a notification to each session that a node has at hand, or to those of them that are subscribed to `uri`. */
@@ -211,11 +239,16 @@ export class Sessions {
     await this.#flushed()
   }
 
-  /** Drops the instances of all sessions, which go on in the store. */
-  async close(): Promise<void> {
+  /**
+   * Drops the instances of all sessions, which go on in the store.
+   *
+   * @param endsNode Whether this node ends with them.
+   */
+  async close(endsNode: boolean): Promise<void> {
     this.#closed = true
     this.#sweeper.stop()
-    this.#routing.close()
+    this.#unlisten?.()
+    if (endsNode) this.#holdings.end()
     this.#building.close()
     const disposed = Promise.all(this.#live().map((live) => live.dispose()))
     await within(CLOSE_PATIENCE, disposed).catch(() => {})
@@ -229,7 +262,7 @@ export class Sessions {
 
   /** Not before there is something to be asked about, so that a transport that never gets a session can be collected. */
   #listen(): void {
-    if (!this.#closed) this.#routing.listen()
+    if (!this.#closed) this.#unlisten ??= this.#routing.listenToAll()
   }
 
   /** Whether a request runs, or its session is being built. */
@@ -245,6 +278,16 @@ export class Sessions {
     if (!isSessionId(id)) throw new Refusal('sessionNotFound')
     this.#listen()
     await this.#building.open(id, principal, request)
+  }
+
+  /** A session as it is stored, which this node holds. */
+  async #load(id: string): Promise<StoredSession | undefined> {
+    const stored = await this.backend.sessions.load(id, this.#holdings.hold(id))
+    if (stored) this.#holdings.prune(id, stored)
+    else this.#holdings.forget(id)
+    // The last of it may have gone from here while it was loaded.
+    this.#holdings.review(id)
+    return stored
   }
 
   /** A session has become live here. */
@@ -276,7 +319,7 @@ export class Sessions {
 
   /** The record, if the session belongs to the principal. */
   async #loadFor(id: string, principal: Principal): Promise<SessionRecord | undefined> {
-    const record = isSessionId(id) ? await this.backend.sessions.load(id) : undefined
+    const record = isSessionId(id) ? (await this.backend.sessions.load(id))?.record : undefined
     return record && samePrincipal(id, record.principal, principal) ? record : undefined
   }
 
@@ -298,7 +341,7 @@ export class Sessions {
   async #tellHere({ batch, text, uri }: Broadcast): Promise<void> {
     const sessions = new Set([...this.#residents.ids(), ...this.streams.open.sessions()])
     const tell = async (session: string) => {
-      const record = this.#residents.get(session)?.live.record ?? (await this.backend.sessions.load(session))
+      const record = this.#residents.get(session)?.live.record ?? (await this.backend.sessions.load(session))?.record
       if (!record?.journal.initialized || (uri !== undefined && !record.journal.subscriptions.includes(uri))) return
       await this.streams.writers.sendDurably(session, text, batch)
     }
@@ -308,14 +351,14 @@ export class Sessions {
   /** False: somebody else has deleted it meanwhile. */
   async #delete(record: SessionRecord): Promise<boolean> {
     const { id } = record
-    const existed = await this.backend.sessions.delete(id)
+    const held: Held | undefined = await this.backend.sessions.delete(id)
     // The session is gone from here on; events that stay behind because the log is away expire by themselves.
     await Promise.all([
-      this.#routing.deleted(id),
+      held && this.#routing.deleted(id, held),
       this.backend.events.delete(id).catch(() => {}),
-      this.#end(id, record, existed ? 'deleted' : undefined),
+      this.#end(id, record, held && 'deleted'),
     ])
-    return existed
+    return held !== undefined
   }
 
   /** Ends whatever of a session is on this node. */
@@ -323,6 +366,7 @@ export class Sessions {
     this.#building.stop(id)
     this.#residents.remove(id)?.live.end()
     this.streams.connections.end(id)
+    this.#holdings.review(id)
     if (record && reason) await this.options.hooks.onSessionClosed?.(infoOf(record), reason)
   }
 

@@ -70,7 +70,6 @@ export class Connections {
     const position = await this.#release(session, replaced, upTo)
     return position === undefined ? undefined : ({ position } satisfies ReplacedAnswer)
   }
-  #unlisten: (() => void) | undefined
 
   constructor(
     private readonly cluster: Cluster,
@@ -103,11 +102,12 @@ export class Connections {
     const pending = new PendingConnection(cursor?.stream ?? STANDALONE)
     const all = this.#pending.get(session.id) ?? new Set()
     this.#pending.set(session.id, all.add(pending))
-    this.#listen()
+    const unlisten = this.#listen(session.id)
     try {
       await this.#attach(session, cursor, reply, caller, pending)
     } finally {
       pending.settle()
+      unlisten()
       all.delete(pending)
       if (all.size === 0) this.#pending.delete(session.id)
     }
@@ -137,7 +137,6 @@ export class Connections {
    */
   async close(): Promise<void> {
     this.#refreshing.stop()
-    this.#unlisten?.()
     const connections = this.open.sessions().flatMap((session) => this.open.of(session))
     await Promise.all(
       connections.map((connection) => {
@@ -200,6 +199,7 @@ export class Connections {
     const standalone = name !== undefined && stream === STANDALONE
     const sent = standalone ? new SentPosition(log, session.id, stream, position, () => connection.position) : undefined
     if (sent) this.#sentPositions.add(sent)
+    const unlisten = this.#listen(session.id)
     const connection: Connection = new Connection({
       log,
       session,
@@ -210,6 +210,7 @@ export class Connections {
       maxBuffered: this.options.maxBuffered,
       onclose: () => {
         unfollow?.()
+        unlisten()
         this.takeover.forget(connection)
         if (sent) {
           this.#sentPositions.delete(sent)
@@ -225,14 +226,15 @@ export class Connections {
     })
     open.add(connection)
     if (standalone) this.#refreshing.start()
-    this.#listen()
     reply.onclose(() => connection.gone())
     return connection
   }
 
   #remember(session: string, position: number): void {
     this.#lastStandalonePosition.set(session, position)
+    const unlisten = this.#listen(session)
     setTimeout(() => {
+      unlisten()
       if (this.#lastStandalonePosition.get(session) === position) this.#lastStandalonePosition.delete(session)
     }, REMEMBERED_FOR).unref()
   }
@@ -364,9 +366,9 @@ export class Connections {
     return positionOf(reply?.outcome === 'used' ? reply.answer : undefined)
   }
 
-  /** Not before there is something to be asked about, so that a transport that never gets a session can be collected. */
-  #listen(): void {
-    this.#unlisten ??= this.cluster.questions.listen(SUBJECT, this.#listener)
+  /** Only while there is something to be asked about. */
+  #listen(session: string): () => void {
+    return this.cluster.questions.listen(SUBJECT, session, this.#listener)
   }
 }
 

@@ -123,7 +123,7 @@ export class Takeover {
 
   async #takeOver(connection: Connection, watched: Watched): Promise<void> {
     const { session, stream, head, caller, writer: before } = watched
-    const name = this.writers.reserve()
+    const name = this.writers.reserve(session)
     // If the answer is lost, the next look sees that a name of this node is not being written, and finds out whose it is.
     watched.writer = name
     watched.claimed = true

@@ -1,5 +1,6 @@
 /** The writers of this node: one for each stream that is written here. */
 import { DEFAULT_RETENTION, type EventLog, type StreamInit } from '../backend/backend.js'
+import type { QuestionListener } from '../cluster/ask.js'
 import type { Cluster } from '../cluster/cluster.js'
 import { Interval } from '../util/interval.js'
 import { within } from '../util/within.js'
@@ -42,10 +43,12 @@ export class Writers {
   readonly #standalone = new Map<string, StreamWriter>()
   /** Writers of streams that only this node writes, and their names. */
   readonly #named = new Map<StreamWriter, string>()
-  /** Those names, and names under which this node may have claimed a stream. */
-  readonly #names = new Set<string>()
+  /** Those names, and names under which this node may have claimed a stream; each with the way to be asked about it no more. */
+  readonly #names = new Map<string, () => void>()
   readonly #refreshing: Interval
-  #unlisten: (() => void) | undefined
+  readonly #listener: QuestionListener = async (_session, question) =>
+    this.#names.has((question as WritingQuestion).writing) ? true : undefined
+  #untell: (() => void) | undefined
 
   constructor(
     private readonly cluster: Cluster,
@@ -62,7 +65,7 @@ export class Writers {
    * @param lost Called if another node goes on with the stream, or the session is over.
    */
   begin(session: StreamSession, stream: string, head: StreamHead, lost: () => void): StreamWriter {
-    const init = { head: JSON.stringify(head), writer: this.reserve() }
+    const init = { head: JSON.stringify(head), writer: this.reserve(session.id) }
     return this.#start(session.id, stream, init, { lost, opened: () => this.#prime(session, stream) })
   }
 
@@ -87,14 +90,17 @@ export class Writers {
   }
 
   /** A new name for a writer; to the other nodes it writes until it is released, or its stream has ended. */
-  reserve(): string {
-    const name = this.cluster.node.newName()
-    this.#names.add(name)
-    this.#listen()
+  reserve(session: string): string {
+    const { node, questions } = this.cluster
+    const name = node.newName()
+    this.#names.set(name, questions.listen(SUBJECT, session, this.#listener))
+    // A stream that another node has finished meanwhile turns out to be lost.
+    this.#untell ??= node.whenDistrusted(() => this.#refresh())
     return name
   }
 
   release(name: string): void {
+    this.#names.get(name)?.()
     this.#names.delete(name)
   }
 
@@ -135,7 +141,8 @@ export class Writers {
     this.#named.clear()
     this.#standalone.clear()
     this.#refreshing.stop()
-    this.#unlisten?.()
+    for (const name of [...this.#names.keys()]) this.release(name)
+    this.#untell?.()
   }
 
   #push(session: string, text: string, batch?: string): StreamWriter {
@@ -221,21 +228,6 @@ export class Writers {
     this.release(name)
     this.#named.delete(writer)
     if (this.#named.size === 0) this.#refreshing.stop()
-  }
-
-  /** Called with the first writer, so that a transport that never gets a session can be collected. */
-  #listen(): void {
-    if (this.#unlisten) return
-    const { questions, node } = this.cluster
-    const unlisten = questions.listen(SUBJECT, async (_session, question) =>
-      this.#names.has((question as WritingQuestion).writing) ? true : undefined,
-    )
-    // A stream that another node has finished meanwhile turns out to be lost.
-    const untell = node.whenDistrusted(() => this.#refresh())
-    this.#unlisten = () => {
-      unlisten()
-      untell()
-    }
   }
 
   #refresh(): void {

@@ -9,15 +9,17 @@
  * @example With vitest, a backend with everything:
  * ```ts
  * import { describe, it } from 'vitest'
- * import { eventLogContract, messageBusContract, sessionStoreContract, stateContract, type Make } from 'mcp-roam/testing'
+ * import * as contracts from 'mcp-roam/testing'
  *
- * const make: Make = async ({ retention }) => {
+ * const make: contracts.Make = async ({ retention }) => {
  *   const [backend, peer] = [mine({ url, retention }), mine({ url, retention })]
  *   return { backend, peer, release: async () => void (await Promise.all([backend.close(), peer.close()])) }
  * }
  *
  * describe('my backend', () => {
- *   const cases = [sessionStoreContract, stateContract, eventLogContract, messageBusContract].flatMap((suite) => suite(make))
+ *   const { sessionStoreContract, holdersContract, stateContract, eventLogContract, messageBusContract } = contracts
+ *   const suites = [sessionStoreContract, holdersContract, stateContract, eventLogContract, messageBusContract]
+ *   const cases = suites.flatMap((suite) => suite(make))
  *   for (const { name, run } of cases) it(name, run)
  * })
  * ```
@@ -36,6 +38,7 @@
  */
 export { messageBusContract } from './bus.js'
 export { eventLogContract } from './events.js'
+export { holdersContract } from './holders.js'
 export type { ContractCase, Make, Needs, Subject } from './kit.js'
 export { type SessionStoreOptions, sessionStoreContract } from './sessions.js'
 export { stateContract } from './state.js'

@@ -1,7 +1,7 @@
 /** What the contract suites share: how a case gets its backend, and how it waits. */
 import assert from 'node:assert/strict'
 import { setTimeout as pause } from 'node:timers/promises'
-import type { Backend, Retention } from '../backend/backend.js'
+import type { Backend, Retention, SessionRecord } from '../backend/backend.js'
 
 /** One sentence of the contract, and the way to check it. */
 export interface ContractCase {
@@ -151,4 +151,12 @@ export async function atOnce<T>(
   task: (backend: Backend, index: number) => Promise<T>,
 ): Promise<T[]> {
   return Promise.all(Array.from({ length: times }, (_, index) => task(index % 2 === 0 ? a : b, index)))
+}
+
+/** The record that a store has under an id. */
+export async function recordOf(
+  { sessions }: Pick<Backend, 'sessions'>,
+  id: string,
+): Promise<SessionRecord | undefined> {
+  return (await sessions.load(id))?.record
 }

@@ -79,7 +79,7 @@ test('a method that throws at once is Unavailable like one that rejects', async 
 })
 
 test('a record that a later version wrote is Unavailable, not undefined: its session is there', async () => {
-  const sessions = { ...memory().sessions, load: async () => newer('a') }
+  const sessions = { ...memory().sessions, load: async () => ({ record: newer('a') }) }
   await expect(limited({ sessions }).sessions.load('a')).rejects.toMatchObject({
     name: 'Unavailable',
     cause: new Error('the record is of version 2, which is not known here'),

@@ -3,6 +3,7 @@ import { type CompleteBackend, TOMBSTONE_TTL } from '../../src/backend/backend.j
 import {
   type ContractCase,
   eventLogContract,
+  holdersContract,
   type Make,
   messageBusContract,
   type Needs,
@@ -30,6 +31,7 @@ export function pairs(make: (needs: Needs) => CompleteBackend): Make {
 export function certify(backend: string, make: Make): void {
   describe(backend, () => {
     run('session store', sessionStoreContract(make))
+    run('holders', holdersContract(make))
     run('state', stateContract(make))
     run('event log', eventLogContract(make))
     run('message bus', messageBusContract(make))

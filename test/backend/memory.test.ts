@@ -35,5 +35,5 @@ it('what has expired is freed, though nobody asks for it again', async () => {
   expect(used() - before).toBeLessThan(15_000_000)
   // Both are used here, so that they are not collected as a whole before.
   expect((await events.read('long', 's999', 0, 1))?.last).toBe(1)
-  expect((await sessions.load('s999'))?.id).toBe('s999')
+  expect((await sessions.load('s999'))?.record.id).toBe('s999')
 })

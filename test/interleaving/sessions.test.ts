@@ -51,7 +51,7 @@ describeBackends((open) => {
   }
 
   const ping = ({ handler }: Node, id: string) => new WireClient(handler, id).request('ping')
-  const stored = (id: string) => place.backends[0].sessions.load(id)
+  const stored = async (id: string) => (await place.backends[0].sessions.load(id))?.record
 
   /** Nothing of it is served anywhere, from now on. */
   async function expectGone(both: readonly Node[], id: string): Promise<void> {

@@ -41,9 +41,16 @@ async function nodes(bus?: Backend['bus']) {
   const [a, b] = [make(), make()]
   const onA = await openSession(a.handler)
   const onB = onA.at(b.handler)
-  const journal = async () => (await store.load(onA.sessionId))?.journal
+  const journal = async () => (await store.load(onA.sessionId))?.record.journal
   const told = () => onerror.mock.calls.map(([error]) => error.message)
   return { a, b, onA, onB, store, snapshot, journal, told, id: onA.sessionId }
+}
+
+/** Time enough for a change to be told to a node that does not hear. */
+async function meanwhile<T>(pass: (ms: number) => Promise<void>, request: Promise<T>): Promise<T> {
+  await quiet()
+  await pass(300)
+  return request
 }
 
 const levels = (factory: ScriptedFactory) => factory.last.all('logging/setLevel').map(({ params }) => params?.level)
@@ -61,7 +68,7 @@ test('a store that lacks the last update is mended by the next change, and nothi
     setLevel: { level: 'debug' },
     subscriptions: ['test://a'],
   })
-  expect((await store.load(id))?.revision).toBeGreaterThan(before?.revision ?? 0)
+  expect((await store.load(id))?.record.revision).toBeGreaterThan(before?.record.revision ?? 0)
   expect(a.backend.calls.count('sessions.update')).toBe(3)
   expect(told()).toEqual([expect.stringMatching(/gone backwards.* nothing is lost/)])
 })
@@ -84,7 +91,7 @@ test('a store that lacks the last update is mended by a node that only looks', a
 test('a session whose `initialized` was lost is initialized for the next restore', async () => {
   const { onA, onB, b, store, journal, id } = await nodes()
   // What a replica had that missed `notifications/initialized`.
-  const record = (await store.load(id)) as SessionRecord
+  const record = (await store.load(id))?.record as SessionRecord
   await store.update(
     { ...record, revision: 1, journal: { ...record.journal, initialized: false } },
     record.revision,
@@ -113,13 +120,13 @@ test('another record of the same revision counts, was it written after the store
 test('a later record of a node that restored from the past counts, and `initialized` is not taken back', async () => {
   const pass = fakeTime()
   const { a, onA, onB, store, journal, id } = await nodes()
-  const record = (await store.load(id)) as SessionRecord
+  const record = (await store.load(id))?.record as SessionRecord
   await store.update(
     { ...record, revision: 1, journal: { ...record.journal, initialized: false } },
     record.revision,
     60_000,
   )
-  for (const level of ['error', 'info', 'debug']) await onB.request('logging/setLevel', { level })
+  for (const level of ['error', 'info', 'debug']) await meanwhile(pass, onB.request('logging/setLevel', { level }))
   await pass(6000)
   expect((await onA.request('ping')).status).toBe(200)
   expect(levels(a.factory)).toEqual(['debug'])
@@ -136,13 +143,14 @@ describe('two nodes that went on from the old record, each without knowing of th
     await all.onA.request('logging/setLevel', { level: 'error' })
     await goBack()
     await pass(1)
-    await all.onB.request('logging/setLevel', { level: 'info' })
+    await meanwhile(pass, all.onB.request('logging/setLevel', { level: 'info' }))
     return { ...all, pass }
   }
 
   test('the one that changes the session next does not overwrite the later record, and tells what is lost', async () => {
-    const { a, onA, journal, told } = await forked()
-    expect((await onA.request('resources/subscribe', { uri: 'test://a' })).status).toBe(200)
+    const { a, onA, pass, journal, told } = await forked()
+    const subscribed = onA.request('resources/subscribe', { uri: 'test://a' })
+    expect((await meanwhile(pass, subscribed)).status).toBe(200)
     expect(await journal()).toMatchObject({ setLevel: { level: 'info' }, subscriptions: ['test://a'] })
     expect(levels(a.factory)).toEqual(['error', 'info'])
     expect(told()).toEqual([expect.stringMatching(/neither knew of the other; .* is lost/)])
@@ -150,7 +158,8 @@ describe('two nodes that went on from the old record, each without knowing of th
 
   test('the one that looks some changes later tells what is lost, too', async () => {
     const { a, onA, onB, pass, journal, told } = await forked()
-    for (const level of ['notice', 'warning', 'debug']) await onB.request('logging/setLevel', { level })
+    for (const level of ['notice', 'warning', 'debug'])
+      await meanwhile(pass, onB.request('logging/setLevel', { level }))
     await pass(6000)
     expect((await onA.request('ping')).status).toBe(200)
     expect(await journal()).toMatchObject({ setLevel: { level: 'debug' } })
@@ -166,9 +175,9 @@ describe('two nodes that went on from the old record, each without knowing of th
     await onA.request('ping')
     for (let i = 0; i < 20; i++) {
       await pass(1)
-      await onB.request('logging/setLevel', { level: i % 2 === 0 ? 'info' : 'debug' })
+      await meanwhile(pass, onB.request('logging/setLevel', { level: i % 2 === 0 ? 'info' : 'debug' }))
     }
-    await onA.request('resources/subscribe', { uri: 'test://a' })
+    await meanwhile(pass, onA.request('resources/subscribe', { uri: 'test://a' }))
     expect(told()).toEqual([])
   })
 })
@@ -179,13 +188,13 @@ test('two nodes that know the same mend the store once, and go on', async () => 
   const goBack = await snapshot()
   await onB.request('ping')
   await onA.request('logging/setLevel', { level: 'debug' })
-  const known = (await store.load(id))?.revision ?? 0
+  const known = (await store.load(id))?.record.revision ?? 0
   await goBack()
   await pass(6000)
   await Promise.all([onA.request('ping'), onB.request('ping')])
   await quiet()
   expect(await journal()).toMatchObject({ setLevel: { level: 'debug' } })
-  expect((await store.load(id))?.ancestors?.at(-1)).toBe(known)
+  expect((await store.load(id))?.record.ancestors?.at(-1)).toBe(known)
   expect(told()).toHaveLength(1)
 })
 

@@ -24,7 +24,7 @@ describe('onSessionInitialized', () => {
           clientCapabilities,
           protocolVersion,
           restored,
-          isStored: stored?.id === session.id,
+          isStored: stored?.record.id === session.id,
           authInfo,
         })
         ids.push(session.id)

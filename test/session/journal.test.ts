@@ -35,7 +35,7 @@ describe('the journal', () => {
       ['resources/subscribe', { uri: 'a' }],
     ]
     for (const [method, params] of said) await client.request(method, params)
-    expect((await backend.sessions.load(client.sessionId))?.journal).toEqual({
+    expect((await backend.sessions.load(client.sessionId))?.record.journal).toEqual({
       initialize: { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: CLIENT_INFO },
       initialized: true,
       setLevel: { level: 'error' },
@@ -145,17 +145,17 @@ describe('state-bearing requests', () => {
     const factory = scripted()
     const client = await openSession(serve(factory, { backend }))
     await client.request('resources/subscribe', { uri: 'test://before' })
-    const before = await backend.sessions.load(client.sessionId)
+    const before = (await backend.sessions.load(client.sessionId))?.record
     const recover = backend.calls.fail('sessions.update', new Error('secret'))
     const failed = await client.request(method, params)
     expect(failed.status).toBe(503)
     expect(failed.retryAfter).toBeDefined()
     expect(JSON.stringify(failed.body)).not.toContain('secret')
-    expect(await backend.sessions.load(client.sessionId)).toEqual(before)
+    expect((await backend.sessions.load(client.sessionId))?.record).toEqual(before)
     expect((await client.request('ping')).status).toBe(200)
     recover()
     expect((await client.request(method, params)).body.result).toEqual({})
-    expect((await backend.sessions.load(client.sessionId))?.ancestors?.at(-1)).toBe(before?.revision)
+    expect((await backend.sessions.load(client.sessionId))?.record.ancestors?.at(-1)).toBe(before?.revision)
     expect(factory.servers).toHaveLength(1)
   })
 
@@ -192,13 +192,16 @@ describe('state-bearing requests', () => {
     gate.fail()
     expect((await lost).status).toBe(503)
     expect((await client.request('resources/subscribe', { uri: 'test://b' })).status).toBe(200)
-    expect((await backend.sessions.load(client.sessionId))?.journal.subscriptions).toEqual(['test://a', 'test://b'])
+    expect((await backend.sessions.load(client.sessionId))?.record.journal.subscriptions).toEqual([
+      'test://a',
+      'test://b',
+    ])
   })
 
   test('sent at once are journalled in the order in which they were answered', async () => {
     const { backend, client } = await stored()
     const uris = ['c', 'a', 'd', 'b'].map((name) => `test://${name}`)
     await Promise.all(uris.map((uri) => client.request('resources/subscribe', { uri })))
-    expect((await backend.sessions.load(client.sessionId))?.journal.subscriptions).toEqual(uris)
+    expect((await backend.sessions.load(client.sessionId))?.record.journal.subscriptions).toEqual(uris)
   })
 })

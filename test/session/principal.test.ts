@@ -96,14 +96,14 @@ test('a foreign session is answered exactly like one that never was', async () =
 test('a restore never re-binds: whoever restores it, it stays its owner’s', async () => {
   const backend = memory()
   const client = await openSession(serve(scripted(), { backend }), { authInfo: alice })
-  const before = (await backend.sessions.load(client.sessionId))?.principal
+  const before = (await backend.sessions.load(client.sessionId))?.record.principal
   for (let node = 0; node < 3; node++) {
     client.on(serve(scripted(), { backend }))
     expect((await client.request('resources/subscribe', { uri: `test://${node}` })).status).toBe(200)
     await expectShutOut(client, authOf('app', 'bob'))
     await expectShutOut(client, undefined)
   }
-  expect((await backend.sessions.load(client.sessionId))?.principal).toBe(before)
+  expect((await backend.sessions.load(client.sessionId))?.record.principal).toBe(before)
 })
 
 test('an anonymous session is not adopted by the first who shows a token', async () => {
@@ -113,7 +113,7 @@ test('an anonymous session is not adopted by the first who shows a token', async
   expect((await client.request('tools/list', {}, { authInfo: alice })).status).toBe(404)
   expect((await client.request('tools/list')).status).toBe(200)
   expect((await client.request('tools/list', {}, { authInfo: alice })).status).toBe(404)
-  expect((await backend.sessions.load(client.sessionId))?.principal).toBeNull()
+  expect((await backend.sessions.load(client.sessionId))?.record.principal).toBeNull()
 })
 
 test('the owner may come back with another token, and with more scopes', async () => {
@@ -128,7 +128,7 @@ test('the record holds a hash that is salted with the session: neither names nor
   const one = await openSession(handler, { authInfo: alice })
   const two = await openSession(handler, { authInfo: alice })
   const records = await Promise.all([one, two].map(({ sessionId }) => backend.sessions.load(sessionId)))
-  const [first, second] = records.map((record) => record?.principal)
+  const [first, second] = records.map((stored) => stored?.record.principal)
   expect(first).toMatch(/^[\w-]{43}$/)
   expect(first).not.toBe(second)
   for (const secret of ['alice', alice.token, '"app']) expect(JSON.stringify(records)).not.toContain(secret)

@@ -202,10 +202,11 @@ test('a store of one’s own is a few methods, and needs neither event log nor b
   const records = new Map<string, string>()
   const sessions: SessionStore = {
     create: async (record) => !records.has(record.id) && !!records.set(record.id, JSON.stringify(record)),
-    load: async (id) => JSON.parse(records.get(id) ?? 'null') ?? undefined,
-    update: async (record) => records.has(record.id) && !!records.set(record.id, JSON.stringify(record)),
+    load: async (id) => (records.has(id) ? { record: JSON.parse(records.get(id) as string) } : undefined),
+    update: async (record) =>
+      records.has(record.id) && records.set(record.id, JSON.stringify(record)) ? {} : undefined,
     touch: async (id) => records.has(id),
-    delete: async (id) => records.delete(id),
+    delete: async (id) => (records.delete(id) ? {} : undefined),
     async *list() {
       for (const record of records.values()) yield JSON.parse(record)
     },

@@ -65,7 +65,7 @@ test('subscriptions made on both nodes at once both survive, here and there', as
   for (const gate of gates) gate.open()
   for (const answer of await Promise.all(both)) expect(answer.body.result).toEqual({})
   await quiet()
-  expect((await shared.sessions.load(id))?.journal.subscriptions.toSorted()).toEqual(['test://a', 'test://b'])
+  expect((await shared.sessions.load(id))?.record.journal.subscriptions.toSorted()).toEqual(['test://a', 'test://b'])
   expect(subscriptions(a.factory)).toEqual(['test://a', 'test://b'])
   expect(subscriptions(b.factory)).toEqual(['test://a', 'test://b'])
 })
@@ -79,7 +79,7 @@ test('of two log levels set at once the one that was stored last counts, on both
   gate.open()
   await first
   await quiet()
-  expect((await shared.sessions.load(id))?.journal.setLevel).toEqual({ level: 'error' })
+  expect((await shared.sessions.load(id))?.record.journal.setLevel).toEqual({ level: 'error' })
   for (const { factory } of [a, b]) {
     expect(factory.last.all('logging/setLevel').at(-1)?.params).toEqual({ level: 'error' })
   }

@@ -1,36 +1,46 @@
-import { type SessionRecord, type SessionStore, TOMBSTONE_TTL } from '../backend.js'
+import { type Held, type SessionRecord, type SessionStore, TOMBSTONE_TTL } from '../backend.js'
 import { type Clock, ExpiringMap } from './expiring-map.js'
 
-interface StoredSession {
+interface MemorySession {
   /** JSON text, so that nobody shares an object with the store. */
   record: string
   revision: number
+  holders: Set<string>
   state: Map<string, { value: string; revision: number }>
 }
 
 export function sessionStore(now: Clock, tombstones: ExpiringMap<true>): Required<SessionStore> {
-  const sessions = new ExpiringMap<StoredSession>(now)
+  const sessions = new ExpiringMap<MemorySession>(now)
   // One counter for all values, so that a value that is removed and set again gets a revision that it never had.
   let revisions = 0
 
   return {
-    async create(record, ttl) {
+    async create(record, ttl, holder) {
       if (sessions.get(record.id) || tombstones.get(record.id)) return false
-      sessions.set(record.id, { record: JSON.stringify(record), revision: record.revision, state: new Map() }, ttl)
+      const { id, revision } = record
+      const holders = new Set(holder === undefined ? [] : [holder])
+      sessions.set(id, { record: JSON.stringify(record), revision, holders, state: new Map() }, ttl)
       return true
     },
 
-    async load(id) {
-      return parse(sessions.get(id))
+    async load(id, holder) {
+      const stored = sessions.get(id)
+      if (!stored) return undefined
+      if (holder !== undefined) stored.holders.add(holder)
+      return { record: parse(stored), ...heldBy(stored) }
+    },
+
+    async release(id, holders) {
+      for (const holder of holders) sessions.get(id)?.holders.delete(holder)
     },
 
     async update(record, expected, ttl) {
       const stored = sessions.get(record.id)
-      if (stored?.revision !== expected) return false
+      if (stored?.revision !== expected) return undefined
       stored.record = JSON.stringify(record)
       stored.revision = record.revision
       sessions.set(record.id, stored, ttl)
-      return true
+      return heldBy(stored)
     },
 
     async touch(id, ttl) {
@@ -41,14 +51,16 @@ export function sessionStore(now: Clock, tombstones: ExpiringMap<true>): Require
     },
 
     async delete(id) {
+      const stored = sessions.get(id)
       tombstones.set(id, true, TOMBSTONE_TTL)
-      return sessions.delete(id)
+      sessions.delete(id)
+      return stored && heldBy(stored)
     },
 
     async *list() {
       for (const id of sessions.keys()) {
-        const record = parse(sessions.get(id))
-        if (record) yield record
+        const stored = sessions.get(id)
+        if (stored) yield parse(stored)
       }
     },
 
@@ -68,6 +80,10 @@ export function sessionStore(now: Clock, tombstones: ExpiringMap<true>): Require
   }
 }
 
-function parse(stored: StoredSession | undefined): SessionRecord | undefined {
-  return stored && JSON.parse(stored.record)
+function parse({ record }: MemorySession): SessionRecord {
+  return JSON.parse(record)
+}
+
+function heldBy({ holders }: MemorySession): Held {
+  return { holders: [...holders] }
 }

@@ -1,4 +1,4 @@
-import { type SessionRecord, type SessionStore, TOMBSTONE_TTL } from '../backend.js'
+import { type Held, type SessionRecord, type SessionStore, TOMBSTONE_TTL } from '../backend.js'
 import type { Database } from './database.js'
 import { decode, duration, encode, key } from './values.js'
 
@@ -9,25 +9,34 @@ export function sessionStore(database: Database): Required<SessionStore> {
   const s = database.schema
 
   return {
-    async create(record, ttl) {
-      const values = [key(record.id), JSON.stringify(record), record.revision, duration(ttl)]
-      const [row] = await database.query(`select ${s}.create_session($1, $2, $3, $4)::text`, values)
+    async create(record, ttl, holder = '') {
+      const values = [key(record.id), JSON.stringify(record), record.revision, duration(ttl), holder]
+      const [row] = await database.query(`select ${s}.create_session($1, $2, $3, $4, $5)::text`, values)
       return row?.[0] === 'true'
     },
 
-    async load(id) {
-      const text = `select record from ${s}.sessions where id = $1 and expires_at > clock_timestamp()`
-      const [row] = await database.query(text, [key(id)])
-      return row && parse(row[0])
+    async load(id, holder) {
+      const [row] =
+        holder === undefined
+          ? await database.query(
+              `select record, holders from ${s}.sessions where id = $1 and expires_at > clock_timestamp()`,
+              [key(id)],
+            )
+          : await database.query(`select record, holders from ${s}.load_and_hold($1, $2)`, [key(id), holder])
+      return row && { record: parse(row[0]), ...heldBy(row[1]) }
+    },
+
+    async release(id, holders) {
+      await database.query(`select ${s}.release($1, $2)::text`, [key(id), holders.join(' ')])
     },
 
     async update(record, expected, ttl) {
-      const rows = await database.query(
+      const [row] = await database.query(
         `update ${s}.sessions set record = $2, revision = $3::bigint, expires_at = ${s}.later($5)
-         where id = $1 and revision = $4::bigint and expires_at > clock_timestamp() returning id`,
+         where id = $1 and revision = $4::bigint and expires_at > clock_timestamp() returning holders`,
         [key(record.id), JSON.stringify(record), record.revision, expected, duration(ttl)],
       )
-      return rows.length > 0
+      return row && heldBy(row[0])
     },
 
     async touch(id, ttl) {
@@ -39,8 +48,8 @@ export function sessionStore(database: Database): Required<SessionStore> {
     },
 
     async delete(id) {
-      const [row] = await database.query(`select ${s}.delete_session($1, $2)::text`, [key(id), TOMBSTONE_TTL])
-      return row?.[0] === 'true'
+      const [row] = await database.query(`select ${s}.delete_held_session($1, $2)`, [key(id), TOMBSTONE_TTL])
+      return typeof row?.[0] === 'string' ? heldBy(row[0]) : undefined
     },
 
     async *list() {
@@ -79,6 +88,11 @@ export function sessionStore(database: Database): Required<SessionStore> {
       return outcome === 'ok' || outcome === 'gone' ? outcome : 'conflict'
     },
   }
+}
+
+/** Names, with a blank between them. */
+function heldBy(holders: string | null | undefined): Held {
+  return { holders: holders ? holders.split(' ') : [] }
 }
 
 /** A record needs no {@link decode}: JSON text has none of the characters that `encode` changes. */

@@ -1,29 +1,54 @@
 /** A session is one hash with its record and its state, so that both expire together. */
-import { type SessionRecord, type SessionStore, TOMBSTONE_TTL } from '../backend.js'
+import { type Held, type SessionRecord, type SessionStore, TOMBSTONE_TTL } from '../backend.js'
 import { type Keys, wellFormed } from './keys.js'
 import type { Link } from './link.js'
 import type { Writes } from './replicas.js'
 import { milliseconds, run, script } from './script.js'
 
-// Fields of the hash: `record`, `revision`, `changes` (counts changes of state), and `state:<key>` = "<revision> <value>".
+// Fields of the hash: `record`, `revision`, `holders` (names with a blank after each), `changes` (counts changes of state), and
+// `state:<key>` = "<revision> <value>".
 
 const CREATE = script(`
 if redis.call('GET', KEYS[2]) == 'session' or redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('HSET', KEYS[1], 'record', ARGV[1], 'revision', ARGV[2])
+redis.call('HSET', KEYS[1], 'record', ARGV[1], 'revision', ARGV[2], 'holders', ARGV[4])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1
 `)
 
-const UPDATE = script(`
-if redis.call('HGET', KEYS[1], 'revision') ~= ARGV[3] then return 0 end
-redis.call('HSET', KEYS[1], 'record', ARGV[1], 'revision', ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
+const LOAD_AND_HOLD = script(`
+local record, holders = unpack(redis.call('HMGET', KEYS[1], 'record', 'holders'))
+if not record then return {} end
+holders = holders or ''
+if not string.find(' ' .. holders, ' ' .. ARGV[1], 1, true) then
+  holders = holders .. ARGV[1]
+  redis.call('HSET', KEYS[1], 'holders', holders)
+end
+return {record, holders}
+`)
+
+const RELEASE = script(`
+local holders = redis.call('HGET', KEYS[1], 'holders')
+if not holders then return 0 end
+local gone = {}
+for _, holder in ipairs(ARGV) do gone[holder] = true end
+local left = string.gsub(holders, '[^ ]+ ', function(holder) return gone[holder] and '' or holder end)
+if left ~= holders then redis.call('HSET', KEYS[1], 'holders', left) end
 return 1
 `)
 
+const UPDATE = script(`
+local revision, holders = unpack(redis.call('HMGET', KEYS[1], 'revision', 'holders'))
+if revision ~= ARGV[3] then return false end
+redis.call('HSET', KEYS[1], 'record', ARGV[1], 'revision', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+return holders or ''
+`)
+
 const DELETE = script(`
+local revision, holders = unpack(redis.call('HMGET', KEYS[1], 'revision', 'holders'))
 redis.call('SET', KEYS[2], 'session', 'PX', ARGV[1])
-return redis.call('DEL', KEYS[1])
+redis.call('DEL', KEYS[1])
+return revision and (holders or '')
 `)
 
 const SET_STATE = script(`
@@ -47,19 +72,30 @@ export function sessionStore(link: Link, keys: Keys, writes: Writes = link): Req
   const field = (key: string) => `state:${wellFormed(key)}`
 
   return {
-    async create(record, ttl) {
-      const args = [JSON.stringify(record), String(record.revision), milliseconds(ttl)]
+    async create(record, ttl, holder) {
+      const holders = holder === undefined ? '' : word(holder)
+      const args = [JSON.stringify(record), String(record.revision), milliseconds(ttl), holders]
       return (await run(writes, CREATE, both(record.id), args)) === 1
     },
 
-    async load(id) {
+    async load(id, holder) {
       const key = keys.session(id)
-      return parse(await link.send(key, ['hget', key, 'record']))
+      const loaded =
+        holder === undefined
+          ? await link.send(key, ['hmget', key, 'record', 'holders'])
+          : await run(link, LOAD_AND_HOLD, [key], [word(holder)])
+      const [text, holders] = loaded as unknown[]
+      const record = parse(text)
+      return record && { record, ...heldBy(holders ?? '') }
+    },
+
+    async release(id, holders) {
+      await run(link, RELEASE, [keys.session(id)], holders.map(word))
     },
 
     async update(record, expected, ttl) {
       const args = [JSON.stringify(record), String(record.revision), String(expected), milliseconds(ttl)]
-      return (await run(writes, UPDATE, [keys.session(record.id)], args)) === 1
+      return heldBy(await run(writes, UPDATE, [keys.session(record.id)], args))
     },
 
     async touch(id, ttl) {
@@ -68,7 +104,7 @@ export function sessionStore(link: Link, keys: Keys, writes: Writes = link): Req
     },
 
     async delete(id) {
-      return (await run(writes, DELETE, both(id), [milliseconds(TOMBSTONE_TTL)])) === 1
+      return heldBy(await run(writes, DELETE, both(id), [milliseconds(TOMBSTONE_TTL)]))
     },
 
     async *list() {
@@ -106,6 +142,15 @@ export function sessionStore(link: Link, keys: Keys, writes: Writes = link): Req
       return outcome === 'ok' || outcome === 'conflict' ? outcome : 'gone'
     },
   }
+}
+
+/** A holder's name as the hash has it: so no name is the beginning of another one. */
+function word(holder: string): string {
+  return `${holder} `
+}
+
+function heldBy(holders: unknown): Held | undefined {
+  return typeof holders === 'string' ? { holders: holders.split(' ').slice(0, -1) } : undefined
 }
 
 function parse(record: unknown): SessionRecord | undefined {

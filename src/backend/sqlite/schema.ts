@@ -93,6 +93,11 @@ const MIGRATIONS = [
   `
   ALTER TABLE streams ADD COLUMN sent INTEGER;
   `,
+
+  // Names, with a blank between them.
+  `
+  ALTER TABLE sessions ADD COLUMN holders TEXT NOT NULL DEFAULT '';
+  `,
 ]
 
 /** Brings the file to the newest version; of several processes that open it at once, one does the work. */

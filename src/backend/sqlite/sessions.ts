@@ -1,9 +1,11 @@
 import type Sqlite from 'better-sqlite3'
 import {
+  type Held,
   type SessionRecord,
   type SessionStore,
   type SetStateOutcome,
   type StateEntry,
+  type StoredSession,
   TOMBSTONE_TTL,
 } from '../backend.js'
 import type { Database } from './database.js'
@@ -13,10 +15,16 @@ const PAGE = 100
 
 export function sessionStore(database: Database): Required<SessionStore> {
   const { read, write } = database.statements(({ durable }) => prepare(durable, database.now))
+  // A power failure that takes the last holders takes their nodes as well.
+  const quick = database.statements(({ quick }) => prepareHolders(quick, database.now))
 
   return {
-    create: (record, ttl) => write((sessions) => sessions.create(record, ttl)),
-    load: (id) => read((sessions) => sessions.load(id)),
+    create: (record, ttl, holder) => write((sessions) => sessions.create(record, ttl, holder)),
+    load: (id, holder) =>
+      holder === undefined
+        ? read((sessions) => sessions.load(id))
+        : quick.write((sessions) => sessions.loadAndHold(id, holder)),
+    release: (id, holders) => quick.write((sessions) => sessions.release(id, holders)),
     update: (record, expected, ttl) => write((sessions) => sessions.update(record, expected, ttl)),
     touch: (id, ttl) => write((sessions) => sessions.touch(id, ttl)),
     delete: (id) => write((sessions) => sessions.delete(id)),
@@ -50,21 +58,22 @@ function prepare(db: Sqlite.Database, now: () => number) {
     'INSERT OR REPLACE INTO tombstones (id, expires_at) VALUES (?, ?)',
   )
   const removeExpired = db.prepare<[string, number]>('DELETE FROM sessions WHERE id = ? AND expires_at <= ?')
-  const insert = db.prepare<[string, number, number, string]>(
-    'INSERT INTO sessions (id, revision, expires_at, record) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING',
+  const insert = db.prepare<[string, number, number, string, string]>(
+    'INSERT INTO sessions (id, revision, expires_at, record, holders) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING',
   )
-  const select = db
-    .prepare<[string, number], string>('SELECT record FROM sessions WHERE id = ? AND expires_at > ?')
+  const select = db.prepare<[string, number], Row>(SELECT)
+  const update = db
+    .prepare<[number, number, string, string, number, number], string>(
+      `UPDATE sessions SET revision = ?, expires_at = ?, record = ? WHERE id = ? AND revision = ? AND expires_at > ?
+       RETURNING holders`,
+    )
     .pluck()
-  const update = db.prepare<[number, number, string, string, number, number]>(
-    'UPDATE sessions SET revision = ?, expires_at = ?, record = ? WHERE id = ? AND revision = ? AND expires_at > ?',
-  )
   const touch = db.prepare<[number, string, number]>(
     'UPDATE sessions SET expires_at = ? WHERE id = ? AND expires_at > ?',
   )
-  const remove = db
-    .prepare<[string, number], 0 | 1>('DELETE FROM sessions WHERE id = ? RETURNING expires_at > ?')
-    .pluck()
+  const remove = db.prepare<[string], { expires_at: number; holders: string }>(
+    'DELETE FROM sessions WHERE id = ? RETURNING expires_at, holders',
+  )
   const newest = db.prepare<[], number | null>('SELECT max(n) FROM sessions').pluck()
   const page = db.prepare<[number, number, number], { n: number; record: string }>(
     `SELECT n, record FROM sessions WHERE n > ? AND n <= ? AND expires_at > ? ORDER BY n LIMIT ${PAGE}`,
@@ -84,22 +93,24 @@ function prepare(db: Sqlite.Database, now: () => number) {
   const removeState = db.prepare<[number, string]>('DELETE FROM state WHERE session = ? AND key = ?')
 
   return {
-    create: db.transaction((record: SessionRecord, ttl: number): boolean => {
-      const time = now()
-      if (isDeleted.get(record.id, time)) return false
-      removeExpired.run(record.id, time)
-      return insert.run(record.id, record.revision, time + ttl, JSON.stringify(record)).changes === 1
-    }).immediate,
-
-    load(id: string): SessionRecord | undefined {
-      const text = select.get(id, now())
-      return text === undefined ? undefined : parse(text)
-    },
-
-    update(record: SessionRecord, expected: number, ttl: number): boolean {
+    create: db.transaction((record: SessionRecord, ttl: number, holder: string | undefined): boolean => {
       const time = now()
       const { id, revision } = record
-      return update.run(revision, time + ttl, JSON.stringify(record), id, expected, time).changes === 1
+      if (isDeleted.get(id, time)) return false
+      removeExpired.run(id, time)
+      return insert.run(id, revision, time + ttl, JSON.stringify(record), joined(holder ? [holder] : [])).changes === 1
+    }).immediate,
+
+    load(id: string): StoredSession | undefined {
+      const row = select.get(id, now())
+      return row && { record: parse(row.record), ...heldBy(row) }
+    },
+
+    update(record: SessionRecord, expected: number, ttl: number): Held | undefined {
+      const time = now()
+      const { id, revision } = record
+      const holders = update.get(revision, time + ttl, JSON.stringify(record), id, expected, time)
+      return holders === undefined ? undefined : heldBy({ holders })
     },
 
     touch(id: string, ttl: number): boolean {
@@ -107,10 +118,11 @@ function prepare(db: Sqlite.Database, now: () => number) {
       return touch.run(time + ttl, id, time).changes === 1
     },
 
-    delete: db.transaction((id: string): boolean => {
+    delete: db.transaction((id: string): Held | undefined => {
       const time = now()
       insertTombstone.run(id, time + TOMBSTONE_TTL)
-      return remove.get(id, time) === 1
+      const removed = remove.get(id)
+      return removed && removed.expires_at > time ? heldBy(removed) : undefined
     }).immediate,
 
     /** The last row that a listing gives: otherwise sessions that are made meanwhile could keep it going forever. */
@@ -135,6 +147,45 @@ function prepare(db: Sqlite.Database, now: () => number) {
       },
     ).immediate,
   }
+}
+
+function prepareHolders(db: Sqlite.Database, now: () => number) {
+  const select = db.prepare<[string, number], Row>(SELECT)
+  const update = db.prepare<[string, string]>('UPDATE sessions SET holders = ? WHERE id = ?')
+
+  return {
+    loadAndHold: db.transaction((id: string, holder: string): StoredSession | undefined => {
+      const row = select.get(id, now())
+      if (!row) return undefined
+      const { holders } = heldBy(row)
+      if (!holders.includes(holder)) {
+        holders.push(holder)
+        update.run(joined(holders), id)
+      }
+      return { record: parse(row.record), holders }
+    }).immediate,
+
+    release: db.transaction((id: string, names: readonly string[]): void => {
+      const row = select.get(id, now())
+      if (row) update.run(joined(heldBy(row).holders.filter((holder) => !names.includes(holder))), id)
+    }).immediate,
+  }
+}
+
+const SELECT = 'SELECT record, holders FROM sessions WHERE id = ? AND expires_at > ?'
+
+interface Row {
+  record: string
+  /** Names, with a blank between them. */
+  holders: string
+}
+
+function heldBy({ holders }: Pick<Row, 'holders'>): { holders: string[] } {
+  return { holders: holders === '' ? [] : holders.split(' ') }
+}
+
+function joined(holders: readonly string[]): string {
+  return holders.join(' ')
 }
 
 function parse(text: string): SessionRecord {

@@ -55,7 +55,7 @@ describeWith('PostgreSQL', await postgresProgram(), () => {
       const works = async () => {
         await until(() => succeeds(backend.ping()))
         await until(() => succeeds(backend.sessions.load('a')))
-        expect(await backend.sessions.load('a')).toEqual(record('a'))
+        expect((await backend.sessions.load('a'))?.record).toEqual(record('a'))
       }
       try {
         await backend.sessions.create(record('a'), 600_000)

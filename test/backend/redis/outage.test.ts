@@ -35,7 +35,7 @@ describeWith('Redis', program, () => {
 
       await server.restart()
       await vi.waitFor(() => backend.ping(), { timeout: 10_000, interval: 20 })
-      expect(await backend.sessions.load('id')).toEqual(record('id'))
+      expect((await backend.sessions.load('id'))?.record).toEqual(record('id'))
       expect(await backend.events.append('id', 'standalone', { id: 'b2', writer: 'w', events: ['3'] })).toBe(3)
       await vi.waitFor(
         async () => {
@@ -72,7 +72,7 @@ describeWith('Redis', program, () => {
     await Promise.all(
       backends.map(async (backend) => {
         await vi.waitFor(() => backend.ping(), { timeout: 10_000, interval: 20 })
-        expect(await backend.sessions.load('id')).toEqual(record('id'))
+        expect((await backend.sessions.load('id'))?.record).toEqual(record('id'))
         const arrived = new Promise<string>((resolve) => {
           vi.waitFor(() => backend.bus.subscribe('topic', resolve), { timeout: 10_000 }).then(() =>
             backend.bus.publish('topic', 'after'),
@@ -136,7 +136,7 @@ describeWith('Redis Cluster', program, () => {
         users.map(async ({ backend, received }) => {
           const soon = { timeout: 40_000, interval: 50 }
           await vi.waitFor(async () => {
-            for (const id of ['a', 'b', 'c', 'd']) expect(await backend.sessions.load(id)).toEqual(record(id))
+            for (const id of ['a', 'b', 'c', 'd']) expect((await backend.sessions.load(id))?.record).toEqual(record(id))
           }, soon)
           await vi.waitFor(async () => {
             await backend.bus.publish('topic', mark)

@@ -21,8 +21,8 @@ const tasks = {
   /** Wins `count` updates of the shared session, and counts them in its state too. */
   async update(backend: SqliteBackend, { shared, count }: Task) {
     for (let done = 0; done < count; ) {
-      const stored = (await backend.sessions.load(shared))!
-      if (await backend.sessions.update({ ...stored, revision: stored.revision + 1 }, stored.revision, 60_000)) done++
+      const { record } = (await backend.sessions.load(shared))!
+      if (await backend.sessions.update({ ...record, revision: record.revision + 1 }, record.revision, 60_000)) done++
     }
     for (let done = 0; done < count; ) {
       const entry = await backend.sessions.getState(shared, 'count')

@@ -36,7 +36,7 @@ it('sessions, state and events are there after a restart', async () => {
   await before.events.append('s', 'stream', { id: 'b', events: ['1'] })
   await before.close()
   const after = sqlite({ file })
-  expect(await after.sessions.load('s')).toEqual(record('s'))
+  expect((await after.sessions.load('s'))?.record).toEqual(record('s'))
   expect((await after.sessions.getState('s', 'key'))?.value).toBe('1')
   expect(await after.events.append('s', 'stream', { id: 'b', events: ['1'] })).toBe(1)
   expect(await after.events.append('s', 'stream', { id: 'c', events: ['2'] })).toBe(2)
@@ -150,7 +150,7 @@ it('while another process holds the write lock, writes wait without blocking the
     isDone = true
   })
   for (let turns = 0; turns < 50; turns++) {
-    expect(await backend.sessions.load('s')).toEqual(record('s'))
+    expect((await backend.sessions.load('s'))?.record).toEqual(record('s'))
     await nextTurn()
   }
   expect(isDone).toBe(false)

@@ -46,7 +46,8 @@ async function ready(task: Task): Promise<ChildProcess> {
 it('processes that open a new file at once all find it ready', async () => {
   expect(await atOnce('create', 6)).toEqual(Array(6).fill(true))
   const backend = sqlite({ file })
-  for (let index = 0; index < 6; index++) expect(await backend.sessions.load(`p${index}`)).toEqual(record(`p${index}`))
+  for (let index = 0; index < 6; index++)
+    expect((await backend.sessions.load(`p${index}`))?.record).toEqual(record(`p${index}`))
   await backend.close()
   const db = new Database(file)
   expect(db.pragma('integrity_check', { simple: true })).toBe('ok')
@@ -58,7 +59,7 @@ it('no update is lost when processes write one session at once', async () => {
   const backend = sqlite({ file })
   await backend.sessions.create(record('shared'), 60_000)
   await atOnce('update', 3, 'shared', 50)
-  expect((await backend.sessions.load('shared'))?.revision).toBe(151)
+  expect((await backend.sessions.load('shared'))?.record.revision).toBe(151)
   expect((await backend.sessions.getState('shared', 'count'))?.value).toBe('150')
   await backend.close()
 })
@@ -104,7 +105,7 @@ it('SIGKILL of a writing process loses nothing that was acknowledged', async () 
 
   const backend = sqlite({ file })
   for (let index = 1; index <= acknowledged; index++) {
-    expect(await backend.sessions.load(`victim/${index}`)).toEqual(record(`victim/${index}`))
+    expect((await backend.sessions.load(`victim/${index}`))?.record).toEqual(record(`victim/${index}`))
   }
   const slice = (await backend.events.read('session', 'stream', 0, 10_000))!
   expect(slice.last).toBeGreaterThanOrEqual(acknowledged)
@@ -189,7 +190,7 @@ it('processes that open a file of version 1 at once find it upgraded, and one th
   expect(old.pragma('user_version', { simple: true })).toBe(3)
   old.close()
   const backend = sqlite({ file })
-  expect(await backend.sessions.load('kept')).toEqual(record('kept'))
+  expect((await backend.sessions.load('kept'))?.record).toEqual(record('kept'))
   expect(await backend.bus.nodes()).toEqual(['old'])
   await backend.close()
 })

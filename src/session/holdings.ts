@@ -1,0 +1,85 @@
+/** The sessions that this node has at hand, live or by a connection, and under which names their store knows that. */
+import type { Held, SessionStore } from '../backend/backend.js'
+import { type ClusterNode, nodeOf } from '../cluster/node.js'
+
+/** So many holders of one session are taken to be more than there can be: it is looked which of them have ended. */
+const MANY_HOLDERS = 8
+
+interface Holding {
+  /** Another one each time, so that what takes it out of the store late takes out nothing else. */
+  name: string
+  unlisten(): void
+}
+
+export interface HoldingsHost {
+  readonly node: ClusterNode
+  readonly store: SessionStore
+  /** Whether anything of the session is here. */
+  isHeld(session: string): boolean
+  /** Has this node answer what others ask about the session; with the way to end that. */
+  listen(session: string): () => void
+}
+
+export class Holdings {
+  readonly #holdings = new Map<string, Holding>()
+
+  constructor(private readonly host: HoldingsHost) {}
+
+  /** Holds a session, from before its record is loaded: the name to load it with. */
+  hold(session: string): string {
+    const { node, listen } = this.host
+    const holding = this.#holdings.get(session) ?? { name: node.newName(), unlisten: listen(session) }
+    this.#holdings.set(session, holding)
+    return holding.name
+  }
+
+  /** To be called whenever the last of a session may have gone from here. */
+  review(session: string): void {
+    const holding = this.#holdings.get(session)
+    if (!holding || this.host.isHeld(session)) return
+    this.forget(session)
+    this.#release(session, [holding.name])
+  }
+
+  /** The session is gone from the store. */
+  forget(session: string): void {
+    this.#holdings.get(session)?.unlisten()
+    this.#holdings.delete(session)
+  }
+
+  /** Says no more that sessions are held here: the others see for themselves that this node has ended. */
+  end(): void {
+    for (const { unlisten } of this.#holdings.values()) unlisten()
+    this.#holdings.clear()
+  }
+
+  /**
+   * The other nodes that are to be told of what happens to a session.
+   *
+   * @throws Unavailable if it cannot be found out who is alive.
+   */
+  async others(session: string, { holders }: Held): Promise<string[]> {
+    const { node } = this.host
+    if (!holders) return node.others()
+    const nodes = [...new Set(holders.map(nodeOf))].filter((other) => other !== node.id)
+    if (nodes.length === 0) return []
+    const dead = await node.dead(nodes)
+    if (dead.length > 0) {
+      this.#release(
+        session,
+        holders.filter((name) => dead.includes(nodeOf(name))),
+      )
+    }
+    return nodes.filter((other) => !dead.includes(other))
+  }
+
+  /** Sees to it that names of nodes that have ended do not pile up, if there are many of them. */
+  prune(session: string, held: Held): void {
+    if ((held.holders?.length ?? 0) > MANY_HOLDERS) this.others(session, held).catch(() => {})
+  }
+
+  /** A name that stays in the store does no harm: its node is asked once more than need be, or is dead. */
+  #release(session: string, names: string[]): void {
+    this.host.store.release?.(session, names).catch(() => {})
+  }
+}
