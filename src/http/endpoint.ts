@@ -2,11 +2,21 @@
 import { Unavailable } from '../backend/bounded.js'
 import type { LiveSession } from '../session/live.js'
 import { defaultPrincipal, type Principal } from '../session/principal.js'
+import { isForOneInstance } from '../session/routing.js'
 import type { Sessions } from '../session/sessions.js'
 import type { Connections } from '../stream/connections.js'
 import { parseEventId } from '../stream/event-id.js'
 import { asError } from '../util/error.js'
-import { isMessage, isObject, isRequest, isRequestId, type JSONRPCRequest, type RequestId } from '../wire/jsonrpc.js'
+import {
+  isMessage,
+  isObject,
+  isRequest,
+  isRequestId,
+  type JSONRPCNotification,
+  type JSONRPCRequest,
+  type JSONRPCResponse,
+  type RequestId,
+} from '../wire/jsonrpc.js'
 import type { Caller, HttpReply, HttpRequest } from '../wire/message.js'
 import { Refusal, type RefusalName, refuse } from '../wire/refusal.js'
 import {
@@ -119,12 +129,32 @@ export class Endpoint {
       if (batch) throw new Refusal('initializeInBatch')
       return await this.#initialize(initialize, visit.reply, caller)
     }
+    if (messages.every(isForOneInstance) && (await this.#forward(messages, batch, visit, caller))) return
     await this.#withLive(visit, caller, (live) => {
       if (batch && live.protocolVersion !== BATCH_PROTOCOL_VERSION) throw new Refusal('batch')
       // The drain may have come to its end while the session was restored.
       if (this.sessions.left && requests.length > 0) throw new Refusal('draining')
       return live.incoming.receive(messages, batch, visit.request, visit.reply)
     })
+  }
+
+  /** Sends messages on to the instances that they are for; false: the session is live here. */
+  async #forward(
+    messages: readonly (JSONRPCResponse | JSONRPCNotification)[],
+    batch: boolean,
+    visit: Visit,
+    caller: Caller,
+  ): Promise<boolean> {
+    const id = this.#sessionIdOf(visit.request)
+    const stored = await this.sessions.stored(id, caller)
+    if (!stored) return false
+    const { protocolVersion } = stored.record
+    visit.session = id
+    checkNegotiated(visit.request, protocolVersion)
+    if (batch && protocolVersion !== BATCH_PROTOCOL_VERSION) throw new Refusal('batch')
+    for (const message of messages) await this.sessions.forward(stored, message)
+    visit.reply.send(202, { 'mcp-session-id': id })
+    return true
   }
 
   async #initialize(message: JSONRPCRequest, reply: HttpReply, caller: Caller): Promise<void> {
@@ -170,10 +200,7 @@ export class Endpoint {
     for (let finds = 0; finds < MAX_FINDS; finds++) {
       const live = await this.sessions.find(id, caller)
       visit.session = id
-      // A server may have negotiated a version that only it knows.
-      if (request.header('mcp-protocol-version') !== live.protocolVersion) {
-        checkProtocolVersion(request, SESSION_PROTOCOL_VERSIONS)
-      }
+      checkNegotiated(request, live.protocolVersion)
       if (await use(live)) return
     }
     throw new Refusal('unavailable')
@@ -202,6 +229,11 @@ export class Endpoint {
     refuse(reply, refusal, id, refusal.status !== 404 && named && isSessionId(named) ? named : undefined)
     return refusal.reason
   }
+}
+
+/** A server may have negotiated a version that only it knows. */
+function checkNegotiated(request: HttpRequest, version: string | undefined): void {
+  if (request.header('mcp-protocol-version') !== version) checkProtocolVersion(request, SESSION_PROTOCOL_VERSIONS)
 }
 
 /** JavaScript's null means nobody, too. */

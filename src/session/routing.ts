@@ -1,8 +1,14 @@
 /** What nodes ask each other about sessions: both ends of each kind of question. Only those are asked that hold the session. */
-import type { Held } from '../backend/backend.js'
+import type { Held, StoredSession } from '../backend/backend.js'
 import type { QuestionListener, Reply } from '../cluster/ask.js'
 import type { Cluster } from '../cluster/cluster.js'
-import { isResponse, type JSONRPCMessage, type JSONRPCNotification, type JSONRPCResponse } from '../wire/jsonrpc.js'
+import {
+  isNotification,
+  isResponse,
+  type JSONRPCMessage,
+  type JSONRPCNotification,
+  type JSONRPCResponse,
+} from '../wire/jsonrpc.js'
 import { Refusal } from '../wire/refusal.js'
 import { askingNode } from './client-requests.js'
 
@@ -62,6 +68,13 @@ export interface RoutedSessions {
   others(id: string, held: Held): Promise<string[]>
 }
 
+/** Whether a message is for one instance, wherever that is: a node that has none can send it on. */
+export function isForOneInstance(message: JSONRPCMessage): message is JSONRPCResponse | JSONRPCNotification {
+  return isResponse(message) || (isNotification(message) && FOR_ONE_INSTANCE.has(message.method))
+}
+
+const FOR_ONE_INSTANCE = new Set(['notifications/cancelled', 'notifications/progress'])
+
 export class Routing {
   readonly #listener: QuestionListener = async (id, question) =>
     (await this.#use(id, question as Question)) ? true : undefined
@@ -99,10 +112,21 @@ export class Routing {
   /**
    * A client's `cancelled`, for a request that does not run here.
    *
+   * @param held Who holds the session; default: who does by the store.
    * @throws Refusal if a node that may run it does not answer.
    */
-  cancel(id: string, message: JSONRPCNotification): Promise<void> {
-    return this.#tellOthers(id, { kind: 'cancel', message })
+  cancel(id: string, message: JSONRPCNotification, held?: Held): Promise<void> {
+    return this.#tellOthers(id, { kind: 'cancel', message }, held)
+  }
+
+  /**
+   * A message for one instance, of a session that is not live here.
+   *
+   * @throws Refusal as `deliver` and `cancel` do.
+   */
+  forward({ record, ...held }: StoredSession, message: JSONRPCResponse | JSONRPCNotification): Promise<void> {
+    const isCancelled = !isResponse(message) && message.method === 'notifications/cancelled'
+    return isCancelled ? this.cancel(record.id, message, held) : this.deliver(record.id, message)
   }
 
   /**
@@ -129,8 +153,8 @@ export class Routing {
     await this.#askOthers(ALL, {}, { kind: 'broadcast', broadcast })
   }
 
-  async #tellOthers(id: string, question: Question): Promise<void> {
-    const held = await this.sessions.held(id)
+  async #tellOthers(id: string, question: Question, known?: Held): Promise<void> {
+    const held = known ?? (await this.sessions.held(id))
     if (!held) return
     const replies = await this.#askOthers(id, held, question, { patient: true })
     if (replies.some(({ outcome }) => outcome === 'unreached')) throw new Refusal('unreached')

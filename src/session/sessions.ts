@@ -9,7 +9,7 @@ import type { UnfinishedStream } from '../stream/unfinished.js'
 import { monotonic } from '../util/clock.js'
 import { Interval } from '../util/interval.js'
 import { within } from '../util/within.js'
-import type { JSONRPCRequest } from '../wire/jsonrpc.js'
+import type { JSONRPCNotification, JSONRPCRequest, JSONRPCResponse } from '../wire/jsonrpc.js'
 import type { Caller, HttpRequest } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
 import { isSessionId } from '../wire/rules.js'
@@ -201,14 +201,30 @@ export class Sessions {
   }
 
   /**
+   * The session of a request that needs no instance here, as it is stored; undefined: it is live here.
+   *
+   * @throws Refusal if the request has no session.
+   */
+  async stored(id: string, caller: Caller): Promise<StoredSession | undefined> {
+    return this.#residents.has(id) ? undefined : await this.#storedFor(id, caller)
+  }
+
+  /**
+   * Sends a message on to the instance that it is for, which is not here.
+   *
+   * @throws Refusal if it cannot be delivered.
+   */
+  forward(session: StoredSession, message: JSONRPCResponse | JSONRPCNotification): Promise<void> {
+    return this.#routing.forward(session, message)
+  }
+
+  /**
    * A client's DELETE.
    *
    * @throws Refusal if the request has no session.
    */
-  async remove(id: string, { principal, request }: Caller): Promise<void> {
-    const record = await this.#loadFor(id, principal)
-    if (!record) throw new Refusal('sessionNotFound')
-    if (!this.#residents.has(id) && !(await this.#mayRestore(record, request))) throw new Refusal('sessionNotFound')
+  async remove(id: string, caller: Caller): Promise<void> {
+    const { record } = await this.#storedFor(id, caller)
     if (!(await this.#delete(record))) throw new Refusal('sessionNotFound')
   }
 
@@ -317,10 +333,19 @@ export class Sessions {
     }
   }
 
-  /** The record, if the session belongs to the principal. */
-  async #loadFor(id: string, principal: Principal): Promise<SessionRecord | undefined> {
-    const record = isSessionId(id) ? (await this.backend.sessions.load(id))?.record : undefined
-    return record && samePrincipal(id, record.principal, principal) ? record : undefined
+  /** The session as it is stored, if it belongs to the principal. */
+  async #loadFor(id: string, principal: Principal): Promise<StoredSession | undefined> {
+    const stored = isSessionId(id) ? await this.backend.sessions.load(id) : undefined
+    return stored && samePrincipal(id, stored.record.principal, principal) ? stored : undefined
+  }
+
+  /** The session of a request as it is stored, which is not made live. Whoever may not restore it has no such session. */
+  async #storedFor(id: string, { principal, request }: Caller): Promise<StoredSession> {
+    const stored = await this.#loadFor(id, principal)
+    if (!stored) throw new Refusal('sessionNotFound')
+    const isMine = this.#residents.has(id) || (await this.#mayRestore(stored.record, request))
+    if (!isMine) throw new Refusal('sessionNotFound')
+    return stored
   }
 
   /** Finishes a stream that nobody writes any more. A backend that is away for a moment is no reason to leave it undone. */
