@@ -32,13 +32,16 @@ const ANSWER_MEMORY = HEARTBEAT_TTL + 2 * ASK_TIMEOUT
 
 type Envelope =
   | { to: 'ask'; id: string; from: string; subject: string; session: string; question: unknown }
-  | { to: 'answer'; id: string; used: boolean; answer?: unknown }
+  | { to: 'answer'; id: string; from: string; used: boolean; answer?: unknown }
+
+type Asking = Envelope & { to: 'ask' }
 
 type Settle = (reply: Reply | undefined) => void
 
 export class Questions {
   /** By subject and session: the listeners, and how often each listens. */
   readonly #listeners = new Map<string, Map<QuestionListener, number>>()
+  /** By question and the node that is asked. */
   readonly #waiting = new Map<string, Settle>()
   readonly #answers = new Map<string, Promise<Reply>>()
   #count = 0
@@ -84,10 +87,7 @@ export class Questions {
     if (node === this.node.id) return this.#askHere(subject, session, question, options.except)
     if (!this.node.shared) return { outcome: 'gone' }
     await this.node.ready()
-    const id = `${this.node.id}:${this.#count++}`
-    const reply = await this.#askThere(node, { to: 'ask', id, from: this.node.id, subject, session, question }, options)
-    if (reply) return reply
-    return { outcome: (await this.node.isDead(node)) ? 'gone' : 'unreached' }
+    return this.#askThere(node, this.#asking(subject, session, question), options)
   }
 
   /** Asks several nodes at once, and the other listeners of this one. */
@@ -102,20 +102,47 @@ export class Questions {
     return Promise.all([...asked].map((node) => this.ask(node, subject, session, question, options)))
   }
 
+  /**
+   * Asks all nodes by one message, and the other listeners of this one.
+   *
+   * @throws Unavailable if the bus is away.
+   */
+  async askEverybody(subject: string, session: string, question: unknown, options: AskOptions = {}): Promise<Reply[]> {
+    const here = this.#askHere(subject, session, question, options.except)
+    if (!this.node.shared) return [await here]
+    await this.node.ready()
+    const others = await this.node.others()
+    const asking = this.#asking(subject, session, question)
+    const sent = others.length > 0 ? this.node.sendToAll(JSON.stringify(asking)) : Promise.resolve()
+    return Promise.all([here, ...others.map((node) => this.#askThere(node, asking, options, sent))])
+  }
+
+  #asking(subject: string, session: string, question: unknown): Asking {
+    return { to: 'ask', id: `${this.node.id}:${this.#count++}`, from: this.node.id, subject, session, question }
+  }
+
+  async #askThere(node: string, asking: Asking, options: AskOptions, sent?: Promise<void>): Promise<Reply> {
+    const reply = await this.#replyOf(node, asking, options, sent)
+    return reply ?? { outcome: (await this.node.isDead(node)) ? 'gone' : 'unreached' }
+  }
+
   /** Undefined: no answer in time, or the node is no longer among the living. */
-  async #askThere(
+  async #replyOf(
     node: string,
-    envelope: Envelope,
+    asking: Asking,
     { timeout = ASK_TIMEOUT, patient = false }: AskOptions,
+    sent: Promise<void> | undefined,
   ): Promise<Reply | undefined> {
-    const text = JSON.stringify(envelope)
+    const text = JSON.stringify(asking)
     const send = () => this.node.send(node, text)
+    const key = waitingKey(asking.id, node)
     let repeat: NodeJS.Timeout | undefined
     let timer: NodeJS.Timeout | undefined
     try {
       return await new Promise<Reply | undefined>((resolve, reject) => {
-        this.#waiting.set(envelope.id, resolve)
-        send().catch(reject)
+        this.#waiting.set(key, resolve)
+        const first = sent ?? send()
+        first.catch(reject)
         repeat = setInterval(async () => {
           if (await this.node.isDead(node).catch(() => false)) resolve(undefined)
           else send().catch(() => {})
@@ -124,7 +151,7 @@ export class Questions {
         timer = setTimeout(() => resolve(undefined), limit)
       })
     } finally {
-      this.#waiting.delete(envelope.id)
+      this.#waiting.delete(key)
       clearInterval(repeat)
       clearTimeout(timer)
     }
@@ -145,14 +172,16 @@ export class Questions {
       return
     }
     if (envelope.to === 'answer') {
-      const { id, used, answer } = envelope
-      this.#waiting.get(id)?.(used ? { outcome: 'used', answer } : { outcome: 'unused' })
+      const { id, from, used, answer } = envelope
+      this.#waiting.get(waitingKey(id, from))?.(used ? { outcome: 'used', answer } : { outcome: 'unused' })
       return
     }
     const { id, from } = envelope
+    // What was sent to all came here as well.
+    if (from === this.node.id) return
     this.#answerOnce(envelope)
       .then(
-        (reply) => this.node.send(from, JSON.stringify(answerTo(id, reply))),
+        (reply) => this.node.send(from, JSON.stringify(answerTo(id, this.node.id, reply))),
         // No answer is sent; the one who asked times out and reports `unreached`.
         (error) => this.onerror(asError(error)),
       )
@@ -160,7 +189,7 @@ export class Questions {
   }
 
   /** A question that comes again gets the answer that it got before. */
-  #answerOnce({ id, subject, session, question }: Envelope & { to: 'ask' }): Promise<Reply> {
+  #answerOnce({ id, subject, session, question }: Asking): Promise<Reply> {
     let reply = this.#answers.get(id)
     if (!reply) {
       reply = this.#askHere(subject, session, question)
@@ -174,9 +203,9 @@ export class Questions {
 /** Whoever may write to the bus may write anything. */
 function envelopeIn(text: string): Envelope | undefined {
   const envelope = parsed(text)
-  if (!isObject(envelope) || typeof envelope.id !== 'string') return undefined
-  const { to, from, subject, session, used } = envelope
-  const isQuestion = typeof from === 'string' && typeof subject === 'string' && typeof session === 'string'
+  if (!isObject(envelope) || typeof envelope.id !== 'string' || typeof envelope.from !== 'string') return undefined
+  const { to, subject, session, used } = envelope
+  const isQuestion = typeof subject === 'string' && typeof session === 'string'
   if (to === 'ask' ? isQuestion : to === 'answer' && typeof used === 'boolean') return envelope as unknown as Envelope
   return undefined
 }
@@ -193,8 +222,12 @@ function keyOf(subject: string, session: string): string {
   return `${subject} ${session}`
 }
 
-function answerTo(id: string, reply: Reply): Envelope {
+function waitingKey(id: string, node: string): string {
+  return `${id} ${node}`
+}
+
+function answerTo(id: string, from: string, reply: Reply): Envelope {
   return reply.outcome === 'used'
-    ? { to: 'answer', id, used: true, answer: reply.answer }
-    : { to: 'answer', id, used: false }
+    ? { to: 'answer', id, from, used: true, answer: reply.answer }
+    : { to: 'answer', id, from, used: false }
 }

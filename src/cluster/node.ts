@@ -11,6 +11,9 @@ export const HEARTBEAT_TTL = 5000
 /** A store that takes longer than this for an answer may have kept heartbeats waiting until they had run out, in ms. */
 const MAX_STALL = 2000
 
+/** The topic that every node is subscribed to. */
+const ALL_NODES = 'nodes'
+
 export type Standing = 'alive' | 'absent' | 'dead'
 
 export class ClusterNode {
@@ -102,6 +105,11 @@ export class ClusterNode {
     return this.bus.publish(topicOf(node), text)
   }
 
+  /** Sends a text to all nodes, this one among them, by one message. */
+  sendToAll(text: string): Promise<void> {
+    return this.bus.publish(ALL_NODES, text)
+  }
+
   /** Calls the listener each time the others may have taken this node for dead; with the way to end that. */
   whenDistrusted(listener: () => void): () => void {
     this.#distrustListeners.add(listener)
@@ -119,10 +127,22 @@ export class ClusterNode {
 
   async #start(): Promise<void> {
     // A start that failed after this is tried again, and messages must not arrive twice.
-    this.#unsubscribe ??= await this.bus.subscribe(topicOf(this.id), (text) => this.onmessage(text))
+    this.#unsubscribe ??= await this.#subscribe()
     await this.#beat()
     if (this.#closed) return this.#unsubscribe()
     this.#heart.start()
+  }
+
+  async #subscribe(): Promise<() => Promise<void>> {
+    const topics = [topicOf(this.id), ALL_NODES]
+    const subscribed = topics.map((topic) => this.bus.subscribe(topic, (text) => this.onmessage(text)))
+    const outcomes = await Promise.allSettled(subscribed)
+    const ends = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []))
+    const unsubscribe = async () => void (await Promise.all(ends.map((end) => end())))
+    if (ends.length === topics.length) return unsubscribe
+    await unsubscribe().catch(() => {})
+    await Promise.all(subscribed)
+    return unsubscribe
   }
 
   async #beat(): Promise<void> {

@@ -148,9 +148,15 @@ export class Routing {
     await this.#askOthers(id, held, { kind: 'deleted' }).catch(() => {})
   }
 
-  /** @throws Unavailable if the bus is away. */
-  async broadcast(broadcast: Broadcast): Promise<void> {
-    await this.#askOthers(ALL, {}, { kind: 'broadcast', broadcast })
+  /**
+   * Has all other nodes tell their sessions; resolves with how many did not say in time that they have.
+   *
+   * @throws Unavailable if the bus is away.
+   */
+  async broadcast(broadcast: Broadcast): Promise<number> {
+    const question: Question = { kind: 'broadcast', broadcast }
+    const replies = await this.cluster.questions.askEverybody(SUBJECT, ALL, question, { except: this.#listener })
+    return replies.filter(({ outcome }) => outcome === 'unreached').length
   }
 
   async #tellOthers(id: string, question: Question, known?: Held): Promise<void> {

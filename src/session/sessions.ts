@@ -13,6 +13,7 @@ import type { JSONRPCNotification, JSONRPCRequest, JSONRPCResponse } from '../wi
 import type { Caller, HttpRequest } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
 import { isSessionId } from '../wire/rules.js'
+import { Broadcasts } from './broadcasts.js'
 import { contextOf, type Initialized, SessionBuilder } from './builder.js'
 import { Building } from './building.js'
 import { Deadlines } from './deadlines.js'
@@ -55,6 +56,7 @@ export class Sessions {
   readonly #freshness: Freshness
   readonly #routing: Routing
   readonly #holdings: Holdings
+  readonly #broadcasts: Broadcasts
   #unlisten: (() => void) | undefined
   readonly #building: Building
   readonly #sweeper: Interval
@@ -83,6 +85,7 @@ export class Sessions {
       listen: (id) => this.#routing.listen(id),
     })
     const load = (id: string) => this.#load(id)
+    this.#broadcasts = new Broadcasts(this.#residents, streams, backend.sessions, onerror)
     this.#freshness = new Freshness(node, backend.sessions, {
       ...options,
       load,
@@ -95,7 +98,7 @@ export class Sessions {
         cluster.deleted.add(id)
         return this.#end(id, undefined, undefined)
       },
-      broadcast: (broadcast) => this.#tellHere(broadcast),
+      broadcast: (broadcast) => this.#broadcasts.tell(broadcast),
       held: (id) => backend.sessions.load(id),
       others: (id, held) => this.#holdings.others(id, held),
     })
@@ -238,7 +241,11 @@ export class Sessions {
   async broadcast(method: string, params?: { uri: string }): Promise<void> {
     const text = JSON.stringify({ jsonrpc: '2.0', method, ...(params && { params }) })
     const broadcast: Broadcast = { batch: randomUUID(), text, ...params }
-    await Promise.all([this.#tellHere(broadcast), this.#routing.broadcast(broadcast)])
+    const [, missed] = await Promise.all([this.#broadcasts.tell(broadcast), this.#routing.broadcast(broadcast)])
+    if (missed > 0)
+      this.options.onerror(
+        new Error(`${missed} nodes did not say in time that they have told their sessions ${method}`),
+      )
   }
 
   /**
@@ -360,17 +367,6 @@ export class Sessions {
         await delay(FINISH_RETRY_INTERVAL)
       }
     }
-  }
-
-  /** Tells the sessions at hand; the log sees to it that each is told once in the cluster. */
-  async #tellHere({ batch, text, uri }: Broadcast): Promise<void> {
-    const sessions = new Set([...this.#residents.ids(), ...this.streams.open.sessions()])
-    const tell = async (session: string) => {
-      const record = this.#residents.get(session)?.live.record ?? (await this.backend.sessions.load(session))?.record
-      if (!record?.journal.initialized || (uri !== undefined && !record.journal.subscriptions.includes(uri))) return
-      await this.streams.writers.sendDurably(session, text, batch)
-    }
-    await Promise.all([...sessions].map((session) => tell(session).catch(this.options.onerror)))
   }
 
   /** False: somebody else has deleted it meanwhile. */

@@ -14,7 +14,6 @@ describe('a store that fails while a session is loaded', () => {
       client.request('tools/list'),
       client.request('tools/list'),
       client.send({ method: 'GET' }),
-      client.respond('whatever'),
       client.notify('notifications/roots/list_changed'),
     ]
     await gate.reached
@@ -30,7 +29,20 @@ describe('a store that fails while a session is loaded', () => {
     expect(factory.servers).toHaveLength(1)
   })
 
-  test('at the second look, after the node has begun to listen: 503 for all who wait', async () => {
+  test('503 for a response, which needs no restore', async () => {
+    const { backend, client } = await stored()
+    const factory = scripted()
+    client.on(serve(factory, { backend }))
+    const recover = backend.calls.fail('sessions.load', new Error('secret connection string'))
+    const answer = await client.respond('whatever')
+    expect(answer).toMatchObject({ status: 503, body: { error: { code: -32603 } } })
+    expect(JSON.stringify(answer.body)).not.toContain('secret')
+    recover()
+    expect((await client.respond('whatever')).status).toBe(400)
+    expect(factory.servers).toHaveLength(0)
+  })
+
+  test('after the node has begun to listen: 503 for all who wait', async () => {
     const { backend, client } = await stored()
     const factory = scripted()
     client.on(serve(factory, { backend }))
