@@ -169,6 +169,8 @@ export class Client {
     const sentAt = this.#now
     const cursor = withCursor ? this.standaloneCursor : undefined
     let fresh = cursor === undefined
+    // What was sent a moment before a node died is sent again to a client that does not say what it has.
+    const again = () => cursor === undefined && this.trouble.mayHaveForgotten(sentAt)
     this.standalone = this.world.request(
       node,
       { ...this.#http('GET'), lastEventId: cursor },
@@ -178,11 +180,11 @@ export class Client {
           if (status !== 200) this.#expectTrouble(status)
         },
         block: (block) => {
-          this.#positions.see(block, fresh, this.trouble.mayHaveForgotten(sentAt))
+          this.#positions.see(block, fresh, again())
           if (block.id === undefined) return
           fresh = false
           this.standaloneCursor = block.id
-          if (block.message) this.#message(block.message, undefined)
+          if (block.message) this.#message(block.message, undefined, again())
         },
       },
     )
@@ -341,7 +343,8 @@ export class Client {
     }
   }
 
-  #message(message: Record<string, unknown>, call: Call | undefined) {
+  /** @param again It may have come before. */
+  #message(message: Record<string, unknown>, call: Call | undefined, again = false) {
     const session = sessionIn(message)
     if (session !== undefined && session !== this.session) this.violate(`a message of session ${session}`)
     if (!('method' in message)) return this.#answers.judge(message as unknown as JSONRPCMessage, call)
@@ -358,7 +361,7 @@ export class Client {
         break
       case 'notifications/message': {
         const { nonce } = params.data as { nonce: string }
-        if (this.told.includes(nonce)) this.violate(`notification ${nonce} came twice`)
+        if (this.told.includes(nonce) && !again) this.violate(`notification ${nonce} came twice`)
         this.told.push(nonce)
         count('a notification')
         break
