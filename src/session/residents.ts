@@ -12,10 +12,12 @@ export interface Resident {
   principal: ProvenPrincipal
   /** On its way to being compared with the store. */
   checking?: Promise<void>
+  /** How many nodes held the session when it was last looked at. */
+  holders?: number
 }
 
 export interface ResidentsOptions {
-  /** How long an idle one stays, in ms. */
+  /** How long an idle one stays, in ms; where several nodes hold a session, that is divided among them. */
   liveIdle: number
   maxLiveSessions: number
   /** Whether nothing would be lost, or noticed, if the instance went away. */
@@ -83,7 +85,7 @@ export class Residents {
     for (const resident of this.all()) {
       const { live } = resident
       if (!this.options.isIdle(live)) check(resident)
-      else if (now - live.usedAt >= this.options.liveIdle) this.#evict(live)
+      else if (now - live.usedAt >= this.options.liveIdle / (resident.holders ?? 1)) this.#evict(live)
     }
   }
 

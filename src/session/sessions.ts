@@ -306,8 +306,11 @@ export class Sessions {
   /** A session as it is stored, which this node holds. */
   async #load(id: string): Promise<StoredSession | undefined> {
     const stored = await this.backend.sessions.load(id, this.#holdings.hold(id))
-    if (stored) this.#holdings.prune(id, stored)
-    else this.#holdings.forget(id)
+    if (stored) {
+      this.#holdings.prune(id, stored)
+      const resident = this.#residents.get(id)
+      if (resident) resident.holders = Math.max(1, stored.holders?.length ?? 1)
+    } else this.#holdings.forget(id)
     // The last of it may have gone from here while it was loaded.
     this.#holdings.review(id)
     return stored

@@ -69,7 +69,11 @@ function cluster(...releases: Release[]) {
     await Promise.all([...nodes, reader].map((each) => each.close()))
     discard(folder)
   })
-  return { nodes: nodes as [SessionHandler, SessionHandler], load: async (id: string) => (await reader.sessions.load(id))?.record, onerror }
+  return {
+    nodes: nodes as [SessionHandler, SessionHandler],
+    load: async (id: string) => (await reader.sessions.load(id))?.record,
+    onerror,
+  }
 }
 
 test.each([

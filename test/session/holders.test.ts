@@ -98,6 +98,24 @@ test('a session is held by whoever follows it, and no longer', async () => {
   expect(await holders(client.sessionId)).toEqual([])
 })
 
+test('of a session that four nodes have live, each lets go of its instance four times as soon', async () => {
+  const pass = fakeTime()
+  const { node, holders } = await cluster(4)
+  const client = await openSession(node(0).handler)
+  for (let round = 0; round < 2; round++) {
+    for (const i of [0, 1, 2, 3]) await client.at(node(i).handler).request('ping')
+    await pass(3_000)
+  }
+  const onA = client.at(node(0).handler)
+  await onA.request('ping')
+  await pass(20_000)
+  expect(await holders(client.sessionId)).toEqual([])
+  // Alone it stays for the whole time.
+  await onA.request('ping')
+  await pass(50_000)
+  expect(await holders(client.sessionId)).toEqual([node(0).handler.nodeId])
+})
+
 test('names of nodes that have ended are taken out when there is something to tell', async () => {
   const pass = fakeTime()
   const { shared, node, holders } = await cluster(2)
