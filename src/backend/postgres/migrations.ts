@@ -1,5 +1,6 @@
 /** What the schema consists of: one entry for each of its versions. */
 import { RECENT_BATCHES } from '../backend.js'
+import { eventLogMigration } from './migration-event-log.js'
 
 export interface Locks {
   /** Held while the schema changes. */
@@ -335,6 +336,7 @@ export const MIGRATIONS: readonly ((schema: string, quoted: string, locks: Locks
       order by e.position;
     end $f$;
   `,
+  eventLogMigration,
 ]
 
 function sweeping(statement: string): string {
