@@ -44,6 +44,8 @@ export class Writers {
   readonly #named = new Map<StreamWriter, string>()
   /** Those names, and names under which this node may have claimed a stream. */
   readonly #names = new Set<string>()
+  /** The streams that only this node writes. */
+  readonly #streams = new Set<string>()
   readonly #refreshing: Interval
   #unlisten: (() => void) | undefined
 
@@ -53,7 +55,8 @@ export class Writers {
     private readonly connections: OpenConnections,
     private readonly options: WritersOptions,
   ) {
-    this.#refreshing = new Interval(Math.min(MAX_REFRESH_INTERVAL, refreshInterval(log)), () => this.#refresh())
+    const { ttl = DEFAULT_RETENTION.ttl } = log
+    this.#refreshing = new Interval(Math.min(MAX_REFRESH_INTERVAL, refreshInterval(ttl)), () => this.#refresh())
   }
 
   /**
@@ -98,6 +101,11 @@ export class Writers {
     this.#names.delete(name)
   }
 
+  /** Whether a stream, which is not a standalone one, is written here. */
+  writes(stream: string): boolean {
+    return this.#streams.has(stream)
+  }
+
   /** Whether a writer of a living node is still writing; undefined: its node does not say. */
   async isWriting(session: string, name: string, node: string): Promise<boolean | undefined> {
     if (this.#names.has(name)) return true
@@ -133,6 +141,7 @@ export class Writers {
   close(): void {
     for (const writer of [...this.#named.keys(), ...this.#standalone.values()]) writer.stop()
     this.#named.clear()
+    this.#streams.clear()
     this.#standalone.clear()
     this.#refreshing.stop()
     this.#unlisten?.()
@@ -178,6 +187,7 @@ export class Writers {
       },
     })
     this.#named.set(writer, init.writer)
+    this.#streams.add(stream)
     this.#refreshing.start()
     return writer
   }
@@ -220,6 +230,7 @@ export class Writers {
     if (name === undefined) return
     this.release(name)
     this.#named.delete(writer)
+    this.#streams.delete(writer.stream)
     if (this.#named.size === 0) this.#refreshing.stop()
   }
 
@@ -243,8 +254,8 @@ export class Writers {
   }
 }
 
-/** How often a stream must be refreshed so that it does not expire, in ms, with time for several attempts. */
-export function refreshInterval({ ttl = DEFAULT_RETENTION.ttl }: EventLog): number {
+/** How often a stream that is kept for `ttl` must be refreshed so that it does not expire, with time for several attempts. */
+export function refreshInterval(ttl: number): number {
   return Math.min(ttl / 4, 2 ** 31 - 1)
 }
 
