@@ -14,7 +14,14 @@ export type {
   StreamInit,
   StreamSlice,
 } from './backend/backend.js'
-export { DEFAULT_RETENTION, RECENT_BATCHES, TOMBSTONE_TTL } from './backend/backend.js'
+export {
+  BATCH_TTL,
+  DEFAULT_RETENTION,
+  FINISHED_TTL,
+  MAX_STREAMS,
+  RECENT_BATCHES,
+  TOMBSTONE_TTL,
+} from './backend/backend.js'
 export { type EventStore, toEventStore } from './event-store.js'
 export {
   createSessionHandler,

@@ -152,7 +152,7 @@ export type SetStateOutcome = 'ok' | 'conflict' | 'gone'
  * stream are removed first.
  */
 export interface EventLog {
-  /** How long a stream is kept after its last append, in ms. Default: an hour. */
+  /** How long a stream is kept after its last append, in ms. Default: an hour. One that has ended is kept {@link FINISHED_TTL}. */
   readonly ttl?: number
   /**
    * Begins a stream that has no events. True also if it is there already (then nothing is changed).
@@ -163,10 +163,17 @@ export interface EventLog {
    * Appends all events of the batch or none, and resolves when they would survive this process: with the position of the last
    * one. An empty batch only keeps the stream from expiring, and resolves with the position of the stream's last event.
    *
-   * A batch id that is among the stream's last {@link RECENT_BATCHES} changes nothing and resolves like the first time, so
-   * that a batch whose outcome was lost can be sent again.
+   * A batch that was appended before changes nothing and resolves like the first time, so that one whose outcome was lost can
+   * be sent again. How long its id is known depends on the stream:
+   * - A stream with a writer knows its last batch, for its writer sends one after the other and repeats none but the last. A
+   *   batch that is not that one and whose `after` the stream has passed came late, and is refused: its writer has repeated it
+   *   since, and gone on. After a `claim` the batch of the former writer need not be known.
+   * - A stream without a writer knows those that are among its last {@link RECENT_BATCHES} and not older than
+   *   {@link BATCH_TTL}.
    *
-   * Undefined: refused, because there is no such stream, or it has ended, or `batch.writer` is not its writer.
+   * An empty batch that does not end the stream needs no id to be known: it may be repeated as it is, and never comes late.
+   *
+   * Undefined: refused, because there is no such stream, or it has ended, or `batch.writer` is not its writer, or it came late.
    */
   append(session: string, stream: string, batch: EventBatch): Promise<number | undefined>
   /** At most `limit` events after a position (0: from the oldest kept), and how the stream stands. Undefined: no such stream. */
@@ -180,6 +187,13 @@ export interface EventLog {
    * its own, one gets true.
    */
   claim(session: string, stream: string, writer: string, from: string): Promise<boolean>
+  /**
+   * How streams stand, each in its place; undefined: no such stream. Streams that nothing happens on are looked at again and
+   * again, so it is meant to be one round trip for all, of which there are at most {@link MAX_STREAMS}.
+   */
+  look(streams: readonly StreamName[]): Promise<(StreamStanding | undefined)[]>
+  /** Keeps streams from expiring, as an append would, ended or not. Nothing for those that are not there. At most {@link MAX_STREAMS}. */
+  keep(streams: readonly StreamName[]): Promise<void>
   /** Removes all streams of a session; until {@link TOMBSTONE_TTL} has passed, `open` refuses it. Called after the store's `delete`. */
   delete(session: string): Promise<void>
 }
@@ -214,10 +228,20 @@ export interface EventBatch {
   after?: number
 }
 
-/** How a stream stands. */
-export interface StreamInfo {
+/** What a stream is called. */
+export interface StreamName {
+  readonly session: string
+  readonly stream: string
+}
+
+/** How a stream stands, and how it began. */
+export interface StreamInfo extends StreamStanding {
   /** As it was given to `open`. */
   head: string
+}
+
+/** How a stream stands. */
+export interface StreamStanding {
   /** Who alone may append; undefined: anyone. */
   writer: string | undefined
   /** Who attached last; undefined: nobody yet. */
@@ -240,7 +264,7 @@ export interface StreamSlice extends StreamInfo {
 
 /** How much of a stream is kept. Each value is at least 1. */
 export interface Retention {
-  /** A stream is removed this long after its last append, in milliseconds. Default 1 hour. */
+  /** A stream is removed this long after its last append, in milliseconds; after its end {@link FINISHED_TTL}. Default 1 hour. */
   ttl?: number
   /** Events kept of one stream. Default 10,000. */
   maxEvents?: number
@@ -271,10 +295,22 @@ export interface MessageBus {
 }
 
 /**
- * Batches of a stream whose ids an event log remembers, at least. A stream without a writer is written by several nodes at
+ * Batches of a stream without a writer whose ids an event log knows, at least. Such a stream is written by several nodes at
  * once: this is how many batches the others may get in while one of them waits to send a batch again.
  */
 export const RECENT_BATCHES = 1000
+
+/** How long an event log knows them, at least, in milliseconds: 5 minutes. */
+export const BATCH_TTL = 5 * 60_000
+
+/**
+ * How long a stream is kept after it has ended, in milliseconds: 5 minutes, or `retention.ttl` if that is shorter. Time for a
+ * client that has lost the end to come back for it.
+ */
+export const FINISHED_TTL = 5 * 60_000
+
+/** Streams that an event log is asked about at once, at most. */
+export const MAX_STREAMS = 256
 
 /** How long a deleted session's id stays refused, in milliseconds: 10 minutes. */
 export const TOMBSTONE_TTL = 10 * 60_000

@@ -73,6 +73,8 @@ export function bounded(given: Backend | undefined, timeout: number, onerror: (e
       attach: (session, stream, reader) => call('attach', () => events.attach(session, stream, reader)),
       sent: (session, stream, position) => call('sent', () => events.sent(session, stream, position)),
       claim: (session, stream, writer, from) => call('claim', () => events.claim(session, stream, writer, from)),
+      look: (streams) => call('look', () => events.look(streams)),
+      keep: (streams) => call('keep', () => events.keep(streams)),
       delete: (session) => call('delete', () => events.delete(session)),
     },
     bus: {

@@ -2,7 +2,7 @@
  * Checks of options that all backends share. What is wrong is a TypeError when the backend is made, whose message says what to
  * write instead. It repeats no value that was given, because an address may hold a password.
  */
-import { DEFAULT_RETENTION, type Retention } from './backend.js'
+import { DEFAULT_RETENTION, FINISHED_TTL, type Retention } from './backend.js'
 
 /** Throws unless the options are an object without unknown names. */
 export function checkNames(where: string, options: object, known: readonly string[]): void {
@@ -41,4 +41,9 @@ export function checkRetention(where: string, retention: Retention = {}): Requir
   const all = { ttl, maxEvents, maxBytes }
   for (const [name, value] of Object.entries(all)) checkNumber(where, `retention.${name}`, value)
   return all
+}
+
+/** How long a stream is kept after an append, in milliseconds. */
+export function keptFor({ ttl }: Required<Retention>, ended: boolean): number {
+  return ended ? Math.min(FINISHED_TTL, ttl) : ttl
 }

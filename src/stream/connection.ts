@@ -1,6 +1,6 @@
 /** One SSE connection that follows one stream: first what the log holds, then what is appended, each event once. */
 import { setTimeout as delay } from 'node:timers/promises'
-import type { EventLog, StreamSlice } from '../backend/backend.js'
+import type { EventLog, StreamSlice, StreamStanding } from '../backend/backend.js'
 import type { Sink } from '../wire/message.js'
 import { messageEvent } from '../wire/sse.js'
 import { formatEventId } from './event-id.js'
@@ -105,6 +105,18 @@ export class Connection {
       await sink.drained(STALL_PATIENCE)
       if (sink.buffered >= before) this.destroy()
     }
+  }
+
+  /** Whether it reads the log now, which takes as long as its client does. */
+  get isReading(): boolean {
+    return this.#reading !== undefined
+  }
+
+  /** Whether there is a reason to read the log, where the stream stood so when the connection was at `position`. */
+  misses(standing: StreamStanding | undefined, position: number): boolean {
+    if (!standing || standing.reader !== this.options.name || standing.ended) return true
+    // What was told since the question was asked is written already.
+    return standing.last > this.#position || standing.last < position
   }
 
   /** Writes what the log holds beyond what was written, and goes on until there is no more. */

@@ -4,13 +4,13 @@ import type { EventLog, StreamInfo, StreamSlice } from '../backend/backend.js'
 import type { QuestionListener } from '../cluster/ask.js'
 import type { Cluster } from '../cluster/cluster.js'
 import { nodeOf, numberOf } from '../cluster/node.js'
-import { Interval } from '../util/interval.js'
 import { isObject, type JSONRPCResponse, type RequestId } from '../wire/jsonrpc.js'
 import type { Caller, HttpReply } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
 import { cursorEvent, messageEvent, primingEvent, retryHint, SSE_HEADERS } from '../wire/sse.js'
 import { Connection } from './connection.js'
 import { type Cursor, formatEventId, STANDALONE, sharedStreamInit } from './event-id.js'
+import { Keeping } from './keeping.js'
 import { followAppended } from './news.js'
 import type { OpenConnections } from './open-connections.js'
 import { PendingConnection } from './pending-connection.js'
@@ -18,7 +18,7 @@ import { SentPosition } from './sent-position.js'
 import type { StreamSession } from './stream-session.js'
 import type { Takeover } from './takeover.js'
 import { messagesLost, outcomeUnknown, type StreamHead } from './unfinished.js'
-import { refreshInterval, spread } from './writers.js'
+import { spread } from './writers.js'
 
 /** How long the connection that followed a stream until now may take to end, in ms: time to ask its node again. */
 const RELEASE_TIMEOUT = 1500
@@ -63,8 +63,7 @@ export class Connections {
   readonly #recording = new Map<string, Promise<void>>()
   /** How far the standalone connections of this node have got. */
   readonly #sentPositions = new Set<SentPosition>()
-  /** Keeps streams that are followed here from expiring. */
-  readonly #refreshing: Interval
+  readonly #keeping: Keeping
   readonly #listener: QuestionListener = async (session, question) => {
     const { replaced, upTo } = question as ReplacedQuestion
     const position = await this.#release(session, replaced, upTo)
@@ -78,7 +77,7 @@ export class Connections {
     private readonly takeover: Takeover,
     private readonly options: ConnectionsOptions,
   ) {
-    this.#refreshing = new Interval(refreshInterval(log), () => this.#refresh())
+    this.#keeping = new Keeping(log, open)
     takeover.ongone = (connection, head) => this.#answerAll(connection, head, outcomeUnknown)
   }
 
@@ -136,10 +135,9 @@ export class Connections {
    * meant to stay.
    */
   async close(): Promise<void> {
-    this.#refreshing.stop()
-    const connections = this.open.sessions().flatMap((session) => this.open.of(session))
+    this.#keeping.stop()
     await Promise.all(
-      connections.map((connection) => {
+      this.open.all().map((connection) => {
         connection.write(this.#retryHint())
         return connection.breakOff()
       }),
@@ -219,13 +217,16 @@ export class Connections {
         }
         open.remove(connection)
       },
-      ...(sent && { onwrote: () => sent.note() }),
+      onwrote: () => {
+        open.wrote(connection)
+        sent?.note()
+      },
       onmissing: () => this.#missing(connection),
       ongap: (slice) => this.#gap(connection, session, slice),
       onregress: () => this.#regress(connection),
     })
     open.add(connection)
-    if (standalone) this.#refreshing.start()
+    this.#keeping.start()
     reply.onclose(() => connection.gone())
     return connection
   }
@@ -237,15 +238,6 @@ export class Connections {
       unlisten()
       if (this.#lastStandalonePosition.get(session) === position) this.#lastStandalonePosition.delete(session)
     }, REMEMBERED_FOR).unref()
-  }
-
-  /** One after the other, so that a node with many idle connections asks nothing much of the log at once. */
-  async #refresh(): Promise<void> {
-    for (const session of this.open.sessions()) {
-      if (!this.open.get(session, STANDALONE)) continue
-      await this.log.append(session, STANDALONE, { id: randomUUID(), events: [] }).catch(() => {})
-    }
-    if (this.open.size === 0) this.#refreshing.stop()
   }
 
   /** A client that loses its connection before an event came through must still know where it was. */

@@ -4,6 +4,7 @@ import type { Cluster } from '../cluster/cluster.js'
 import { within } from '../util/within.js'
 import { Connections, type ConnectionsOptions } from './connections.js'
 import { OpenConnections, type OpenConnectionsOptions } from './open-connections.js'
+import { Polling } from './polling.js'
 import { Takeover } from './takeover.js'
 import { Writers, type WritersOptions } from './writers.js'
 
@@ -23,7 +24,8 @@ export class Streams {
     { events, shared }: Pick<BoundedBackend, 'events' | 'shared'>,
     options: StreamsOptions,
   ) {
-    this.open = new OpenConnections({ keepAlive: options.keepAlive, shared })
+    const polling = shared ? new Polling(events, (stream) => this.writers.writes(stream)) : undefined
+    this.open = new OpenConnections({ keepAlive: options.keepAlive, ...(polling && { polling }) })
     this.writers = new Writers(cluster, events, this.open, options)
     this.takeover = new Takeover(cluster.node, events, this.writers, options.onerror)
     this.connections = new Connections(cluster, events, this.open, this.takeover, options)

@@ -67,7 +67,7 @@ export class StreamWriter {
   constructor(
     private readonly log: EventLog,
     private readonly session: string,
-    private readonly stream: string,
+    readonly stream: string,
     private readonly init: StreamInit,
     private readonly listener: WriterListener,
   ) {

@@ -45,6 +45,8 @@ export class Writers {
   readonly #named = new Map<StreamWriter, string>()
   /** Those names, and names under which this node may have claimed a stream; each with the way to be asked about it no more. */
   readonly #names = new Map<string, () => void>()
+  /** The streams that only this node writes. */
+  readonly #streams = new Set<string>()
   readonly #refreshing: Interval
   readonly #listener: QuestionListener = async (_session, question) =>
     this.#names.has((question as WritingQuestion).writing) ? true : undefined
@@ -56,7 +58,8 @@ export class Writers {
     private readonly connections: OpenConnections,
     private readonly options: WritersOptions,
   ) {
-    this.#refreshing = new Interval(Math.min(MAX_REFRESH_INTERVAL, refreshInterval(log)), () => this.#refresh())
+    const { ttl = DEFAULT_RETENTION.ttl } = log
+    this.#refreshing = new Interval(Math.min(MAX_REFRESH_INTERVAL, refreshInterval(ttl)), () => this.#refresh())
   }
 
   /**
@@ -104,6 +107,11 @@ export class Writers {
     this.#names.delete(name)
   }
 
+  /** Whether a stream, which is not a standalone one, is written here. */
+  writes(stream: string): boolean {
+    return this.#streams.has(stream)
+  }
+
   /** Whether a writer of a living node is still writing; undefined: its node does not say. */
   async isWriting(session: string, name: string, node: string): Promise<boolean | undefined> {
     if (this.#names.has(name)) return true
@@ -139,6 +147,7 @@ export class Writers {
   close(): void {
     for (const writer of [...this.#named.keys(), ...this.#standalone.values()]) writer.stop()
     this.#named.clear()
+    this.#streams.clear()
     this.#standalone.clear()
     this.#refreshing.stop()
     for (const name of [...this.#names.keys()]) this.release(name)
@@ -185,6 +194,7 @@ export class Writers {
       },
     })
     this.#named.set(writer, init.writer)
+    this.#streams.add(stream)
     this.#refreshing.start()
     return writer
   }
@@ -227,6 +237,7 @@ export class Writers {
     if (name === undefined) return
     this.release(name)
     this.#named.delete(writer)
+    this.#streams.delete(writer.stream)
     if (this.#named.size === 0) this.#refreshing.stop()
   }
 
@@ -235,8 +246,8 @@ export class Writers {
   }
 }
 
-/** How often a stream must be refreshed so that it does not expire, in ms, with time for several attempts. */
-export function refreshInterval({ ttl = DEFAULT_RETENTION.ttl }: EventLog): number {
+/** How often a stream that is kept for `ttl` must be refreshed so that it does not expire, with time for several attempts. */
+export function refreshInterval(ttl: number): number {
   return Math.min(ttl / 4, 2 ** 31 - 1)
 }
 

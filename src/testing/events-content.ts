@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
-import { dataOf, info, opened, positionsOf, streamOf } from './events-kit.js'
+import { dataOf, info, log, opened, positionsOf, streamOf } from './events-kit.js'
 import { atOnce, type ContractCase, casesOf, eventually, type Make, present } from './kit.js'
 import { PROPERTY_NAMES, randomId, randomText } from './samples.js'
 
-/** What a stream holds: order, reading, ends, repeated batches, trimming, expiry. */
+/** What a stream holds: order, reading, ends, trimming, expiry. */
 export function contentCases(make: Make): ContractCase[] {
   const { it, timed } = casesOf(make)
   return [
@@ -80,13 +80,21 @@ export function contentCases(make: Make): ContractCase[] {
       a,
       b,
     }) => {
-      const { stream } = await opened(a, { head: '0', writer: 'w' })
-      await stream(a).append({ id: 'b1', writer: 'w', events: ['1', '2'] })
-      assert.equal(await stream(b).append({ id: 'b2', writer: 'w', events: ['3'], after: 1 }), 3)
-      assert.equal(await stream(b).append({ id: 'b1', writer: 'w', events: ['1', '2'], after: 9 }), 2)
-      assert.equal(await stream(b).append({ id: 'b3', writer: 'x', events: ['4'], after: 9 }), undefined)
-      const slice = await stream(a).slice()
-      assert.deepEqual([slice.first, slice.last], [1, 3])
+      const { stream } = await opened(a)
+      await stream(a).append({ id: 'b1', events: ['1', '2'] })
+      assert.equal(await stream(b).append({ id: 'b2', events: ['3'], after: 1 }), 3)
+      assert.equal(await stream(b).append({ id: 'b1', events: ['1', '2'], after: 9 }), 2)
+      const owned = streamOf(a, randomId(), 'owned')
+      await owned.open({ head: '0', writer: 'w' })
+      assert.equal(await owned.append({ id: 'b3', writer: 'x', events: ['4'], after: 9 }), undefined)
+      const slices = [await stream(a).slice(), await owned.slice()]
+      assert.deepEqual(
+        slices.map(({ first, last }) => [first, last]),
+        [
+          [1, 3],
+          [1, 0],
+        ],
+      )
     }),
 
     it('several appenders at once get one order without a hole, and every batch stays together', async (handles) => {
@@ -152,73 +160,6 @@ export function contentCases(make: Make): ContractCase[] {
       assert.equal(await stream(a).append({ id: 'b2', events: [], end: true }), 1)
       assert.equal(await stream(b).append({ id: 'b2', events: [], end: true }), 1)
       assert.equal((await stream(b).read(0, 10))?.ended, true)
-    }),
-
-    it('a batch that is sent again changes nothing and resolves like the first time', async ({ a, b }) => {
-      const { stream } = await opened(a)
-      const first = { id: 'b1', events: ['1', '2'] }
-      assert.equal(await stream(a).append(first), 2)
-      assert.equal(await stream(b).append(first), 2)
-      for (let index = 2; index <= 6; index++) await stream(a).append({ id: `b${index}`, events: [`${index}`] })
-      assert.equal(await stream(b).append(first), 2)
-      assert.equal(await stream(a).append({ id: 'b4', events: ['4'] }), 5)
-      assert.deepEqual(await stream(a).positions(), [1, 2, 3, 4, 5, 6, 7])
-    }),
-
-    it('a batch that is sent several times at once is appended once', async (handles) => {
-      const { stream } = await opened(handles.a)
-      const lasts = await atOnce(handles, 10, (backend) =>
-        stream(backend).append({ id: 'same', events: ['1', '2', '3'] }),
-      )
-      assert.deepEqual(lasts, Array(10).fill(3))
-      assert.deepEqual(await stream(handles.b).positions(), [1, 2, 3])
-    }),
-
-    it('a batch that is sent again after the stream ended, or after another writer claimed it, resolves like the first time', async ({
-      a,
-      b,
-    }) => {
-      const { stream } = await opened(a, { head: '0', writer: 'w1' })
-      const first = { id: 'b1', writer: 'w1', events: ['1'] }
-      const last = { id: 'b2', writer: 'w2', events: ['2'], end: true }
-      await stream(a).append(first)
-      await stream(b).claim('w2', 'w1')
-      assert.equal(await stream(a).append(first), 1)
-      assert.equal(await stream(b).append(last), 2)
-      assert.equal(await stream(b).append(last), 2)
-      assert.equal(await stream(a).append(first), 1)
-      assert.deepEqual(await stream(a).positions(), [1, 2])
-    }),
-
-    it(
-      'a batch that is sent again after its events were removed resolves like the first time',
-      async ({ a, b }) => {
-        const { stream } = await opened(a)
-        const first = { id: 'b1', events: ['1', '2'] }
-        await stream(a).append(first)
-        await stream(a).append({ id: 'b2', events: ['3', '4', '5', '6'] })
-        assert.equal(await stream(b).append(first), 2)
-        assert.deepEqual(await stream(a).positions(), [4, 5, 6])
-      },
-      { retention: { maxEvents: 3 } },
-    ),
-
-    it('a batch that was refused can be appended later under the same id', async ({ a, b }) => {
-      const { stream } = await opened(a, { head: '0', writer: 'w1' })
-      const batch = { id: 'b1', writer: 'w2', events: ['1'] }
-      assert.equal(await stream(b).append(batch), undefined)
-      assert.equal(await stream(b).append(batch), undefined)
-      await stream(b).claim('w2', 'w1')
-      assert.equal(await stream(b).append(batch), 1)
-    }),
-
-    it('the same batch id in another stream is another batch', async ({ a }) => {
-      const { session, stream } = await opened(a)
-      const other = streamOf(a, session, 'other')
-      await other.open({ head: '0' })
-      await stream(a).append({ id: 'b1', events: ['1', '2'] })
-      assert.equal(await other.append({ id: 'b1', events: ['x'] }), 1)
-      assert.deepEqual(await other.data(), ['x'])
     }),
 
     it(
@@ -302,6 +243,30 @@ export function contentCases(make: Make): ContractCase[] {
           return (await quiet.read(0, 1)) === undefined
         })
         assert.equal((await stream(a).read(0, 1))?.events[0]?.data, '0')
+      },
+      (ttl) => ({ retention: { ttl } }),
+    ),
+
+    timed(
+      'keep lets streams last as an append would, ended or not',
+      async ({ a, b }, race) => {
+        const { session, stream } = await opened(a)
+        const [quiet, done] = [streamOf(a, session, 'quiet'), streamOf(a, session, 'done')]
+        for (const handle of [quiet, done]) await handle.open({ head: '0' })
+        await stream(a).append({ id: 'b1', events: ['1'] })
+        await done.append({ id: 'b1', events: ['1', '2'], end: true })
+        const kept = ['stream', 'done', 'none'].map((name) => ({ session, stream: name }))
+        await eventually('expiry of the stream that is not kept', async () => {
+          await log(b).keep([...kept, { session: randomId(), stream: 'stream' }])
+          assert.notEqual(await stream(a).read(0, 1), undefined)
+          race.start()
+          return (await quiet.read(0, 1)) === undefined
+        })
+        assert.deepEqual([await stream(b).data(), await done.data()], [['1'], ['1', '2']])
+        assert.deepEqual(await log(a).look(kept.slice(2)), [undefined])
+        race.stop()
+        await eventually('expiry of a stream that has ended', async () => (await done.read(0, 1)) === undefined)
+        await eventually('expiry of a stream', async () => (await stream(b).read(0, 1)) === undefined)
       },
       (ttl) => ({ retention: { ttl } }),
     ),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { type CompleteBackend, TOMBSTONE_TTL } from '../../src/backend/backend.js'
+import { type CompleteBackend, FINISHED_TTL, TOMBSTONE_TTL } from '../../src/backend/backend.js'
 import {
   type ContractCase,
   eventLogContract,
@@ -39,7 +39,7 @@ export function certify(backend: string, make: Make): void {
 }
 
 /** What can only be proved of a backend whose clock the test sets. */
-export function certifyTombstones(make: (now: () => number) => CompleteBackend): void {
+export function certifyTimes(make: (now: () => number) => CompleteBackend): void {
   it('a deleted id is refused until its tombstone has expired, and may be used again then', async () => {
     let time = 1_000_000
     const backend = make(() => time)
@@ -54,5 +54,25 @@ export function certifyTombstones(make: (now: () => number) => CompleteBackend):
     expect(await sessions.create(record('s'), 60_000)).toBe(true)
     expect(await events.open('s', 'stream', { head: '0' })).toBe(true)
     await backend.close()
+  })
+
+  it('a stream that has ended is kept for some minutes, longer if it is still read, and no longer than the others', async () => {
+    let time = 1_000_000
+    const { events, close } = make(() => time)
+    const names = ['done', 'read', 'open'].map((stream) => ({ session: 's', stream }))
+    const there = async () => (await events.look(names)).map((standing) => standing !== undefined)
+    for (const { session, stream } of names) {
+      await events.open(session, stream, { head: '0', writer: 'w' })
+      await events.append(session, stream, { id: 'b', writer: 'w', events: ['1'], end: stream !== 'open' })
+    }
+    time += FINISHED_TTL - 1
+    expect(await there()).toEqual([true, true, true])
+    expect((await events.read('s', 'done', 0, 10))?.events).toHaveLength(1)
+    await events.keep(names.slice(1, 2))
+    time += 1
+    expect(await there()).toEqual([false, true, true])
+    time += FINISHED_TTL - 1
+    expect(await there()).toEqual([false, false, true])
+    await close()
   })
 }

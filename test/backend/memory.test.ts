@@ -2,12 +2,12 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { expect, it } from 'vitest'
 import { memory } from '../../src/backend/memory.js'
-import { certify, certifyTombstones } from './contract.js'
+import { certify, certifyTimes } from './contract.js'
 import { record } from './record.js'
 
 certify('memory', async (needs) => ({ backend: memory(needs) }))
 
-certifyTombstones((now) => memory({ now }))
+certifyTimes((now) => memory({ now }))
 
 it('what has expired is freed, though nobody asks for it again', async () => {
   setFlagsFromString('--expose-gc')

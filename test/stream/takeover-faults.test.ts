@@ -82,10 +82,12 @@ describe('a backend that fails while a stream is taken over: one outcome, once',
     const resumed = on.driver.resume(on.B, call.lastEventId)
     await on.driver.until(() => on.times('tools/list') === 2, DEAD_AFTER)
     const { events } = on.world.network.truth
+    const unseen = vi.spyOn(events, 'look').mockImplementation(async (streams) => streams.map(() => undefined))
     const forgotten = vi.spyOn(events, 'read').mockResolvedValue(undefined)
     await on.world.clock.pass(5000)
     expect(forgotten).toHaveBeenCalled()
     forgotten.mockRestore()
+    unseen.mockRestore()
     expect(resumed.over).toBe(false)
     answer.resolve({ node: 'B' })
     await on.driver.until(() => resumed.ended)

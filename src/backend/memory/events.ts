@@ -1,4 +1,14 @@
-import { type EventLog, RECENT_BATCHES, type Retention, type StreamInfo, TOMBSTONE_TTL } from '../backend.js'
+import {
+  BATCH_TTL,
+  type EventBatch,
+  type EventLog,
+  RECENT_BATCHES,
+  type Retention,
+  type StreamInfo,
+  type StreamStanding,
+  TOMBSTONE_TTL,
+} from '../backend.js'
+import { keptFor } from '../options.js'
 import { type Clock, ExpiringMap } from './expiring-map.js'
 
 interface StoredStream extends StreamInfo {
@@ -6,8 +16,8 @@ interface StoredStream extends StreamInfo {
   events: string[]
   /** UTF-16 code units of the events. */
   size: number
-  /** Last position of each recent batch, oldest first. */
-  batches: Map<string, number>
+  /** The last position of each batch that is known, and when it was appended, oldest first: of a stream with a writer one. */
+  batches: Map<string, { last: number; at: number }>
 }
 
 export function eventLog(now: Clock, tombstones: ExpiringMap<true>, retention: Required<Retention>): EventLog {
@@ -17,8 +27,18 @@ export function eventLog(now: Clock, tombstones: ExpiringMap<true>, retention: R
 
   function keep(session: string, stream: string, stored: StoredStream): void {
     const streams = sessions.get(session) ?? new ExpiringMap<StoredStream>(now)
-    streams.set(stream, stored, retention.ttl)
+    streams.set(stream, stored, keptFor(retention, stored.ended))
     sessions.set(session, streams, retention.ttl)
+  }
+
+  function remember({ batches, writer, last }: StoredStream, id: string): void {
+    const at = now()
+    if (writer !== undefined) batches.clear()
+    batches.set(id, { last, at })
+    for (const [oldest, batch] of batches) {
+      if (batches.size <= RECENT_BATCHES && at - batch.at < BATCH_TTL) break
+      batches.delete(oldest)
+    }
   }
 
   function add(stored: StoredStream, events: readonly string[]): void {
@@ -52,20 +72,16 @@ export function eventLog(now: Clock, tombstones: ExpiringMap<true>, retention: R
       const stored = find(session, stream)
       if (!stored) return undefined
       const before = stored.batches.get(batch.id)
-      if (before !== undefined) return before
+      if (before !== undefined) return before.last
       if (stored.ended || (stored.writer !== undefined && stored.writer !== batch.writer)) return undefined
+      const isKnown = batch.events.length > 0 || batch.end === true
+      if (isKnown && isLate(stored, batch)) return undefined
       if (batch.after !== undefined && batch.after > stored.last) {
         Object.assign(stored, { events: [], size: 0, first: batch.after + 1, last: batch.after })
       }
       add(stored, batch.events)
       if (batch.end) stored.ended = true
-      stored.batches.set(batch.id, stored.last)
-      if (stored.batches.size > RECENT_BATCHES) {
-        for (const oldest of stored.batches.keys()) {
-          stored.batches.delete(oldest)
-          break
-        }
-      }
+      if (isKnown) remember(stored, batch.id)
       keep(session, stream, stored)
       return stored.last
     },
@@ -99,6 +115,20 @@ export function eventLog(now: Clock, tombstones: ExpiringMap<true>, retention: R
       return true
     },
 
+    async look(streams) {
+      return streams.map(({ session, stream }) => {
+        const stored = find(session, stream)
+        return stored && standingOf(stored)
+      })
+    },
+
+    async keep(streams) {
+      for (const { session, stream } of streams) {
+        const stored = find(session, stream)
+        if (stored) keep(session, stream, stored)
+      }
+    },
+
     async delete(session) {
       tombstones.set(session, true, TOMBSTONE_TTL)
       sessions.delete(session)
@@ -106,6 +136,15 @@ export function eventLog(now: Clock, tombstones: ExpiringMap<true>, retention: R
   }
 }
 
-function infoOf({ head, writer, reader, sent, first, last, ended }: StoredStream): StreamInfo {
-  return { head, writer, reader, sent, first, last, ended }
+/** It was sent before what the stream holds now, by a writer that has gone on since. */
+function isLate({ writer, last }: StoredStream, { after }: EventBatch): boolean {
+  return writer !== undefined && after !== undefined && after < last
+}
+
+function infoOf(stored: StoredStream): StreamInfo {
+  return { head: stored.head, ...standingOf(stored) }
+}
+
+function standingOf({ writer, reader, sent, first, last, ended }: StoredStream): StreamStanding {
+  return { writer, reader, sent, first, last, ended }
 }

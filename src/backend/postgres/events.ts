@@ -1,11 +1,20 @@
-import { type EventLog, type Retention, type StreamInfo, TOMBSTONE_TTL } from '../backend.js'
+import {
+  type EventLog,
+  type Retention,
+  type StreamInfo,
+  type StreamName,
+  type StreamStanding,
+  TOMBSTONE_TTL,
+} from '../backend.js'
+import { keptFor } from '../options.js'
 import type { Row } from './connection.js'
 import type { Database } from './database.js'
 import { decode, duration, encode, key, whole } from './values.js'
 
 export function eventLog(database: Database, retention: Required<Retention>): EventLog {
   const s = database.schema
-  const ttl = duration(retention.ttl)
+  const ttl = duration(keptFor(retention, false))
+  const finishedTtl = duration(keptFor(retention, true))
   const isThisStream = 'session = $1 and stream = $2 and expires_at > clock_timestamp()'
 
   return {
@@ -31,7 +40,7 @@ export function eventLog(database: Database, retention: Required<Retention>): Ev
         return { p: index + 1, s: start, d: encode(data) }
       })
       const [row] = await database.query(
-        `select ${s}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)::text`,
+        `select ${s}.append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)::text`,
         [
           key(session),
           key(stream),
@@ -41,10 +50,10 @@ export function eventLog(database: Database, retention: Required<Retention>): Ev
           events.length,
           size,
           batch.end ?? false,
-          ttl,
+          batch.end ? finishedTtl : ttl,
           whole(retention.maxEvents),
           whole(retention.maxBytes),
-          whole(batch.after ?? 0),
+          batch.after === undefined ? null : whole(batch.after),
         ],
       )
       const position = row?.[0] ?? undefined
@@ -88,15 +97,35 @@ export function eventLog(database: Database, retention: Required<Retention>): Ev
       return rows.length > 0
     },
 
+    async look(streams) {
+      const found = new Map<number, StreamStanding>()
+      const rows = await database.query(`select * from ${s}.look($1, $2)`, namesOf(streams))
+      for (const [place, ...row] of rows) found.set(Number(place) - 1, standingOf(row))
+      return streams.map((_, index) => found.get(index))
+    },
+
+    async keep(streams) {
+      await database.query(`select ${s}.keep($1, $2, $3, $4)::text`, [...namesOf(streams), ttl, finishedTtl])
+    },
+
     async delete(session) {
       await database.query(`select ${s}.delete_streams($1, $2)::text`, [key(session), TOMBSTONE_TTL])
     },
   }
 }
 
-function infoOf([head, writer, reader, sent, first, last, ended]: Row): StreamInfo {
+/** The names as two JSON arrays. */
+function namesOf(streams: readonly StreamName[]): [string, string] {
+  const sessions = streams.map(({ session }) => key(session))
+  return [JSON.stringify(sessions), JSON.stringify(streams.map(({ stream }) => key(stream)))]
+}
+
+function infoOf([head, ...standing]: Row): StreamInfo {
+  return { head: decode(head ?? ''), ...standingOf(standing) }
+}
+
+function standingOf([writer, reader, sent, first, last, ended]: Row): StreamStanding {
   return {
-    head: decode(head ?? ''),
     writer: orUndefined(writer),
     reader: orUndefined(reader),
     sent: sent === null || sent === undefined ? undefined : Number(sent),

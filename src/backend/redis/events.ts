@@ -1,38 +1,59 @@
 /**
- * A stream is three keys: a hash that says how it stands, a Redis stream of its events, whose ids are the positions, and a
- * sorted set of its newest batches. A fourth key lists the streams of a session.
+ * A stream is two keys: a hash that says how it stands, and a list of its events. One without a writer has a sorted set of its
+ * newest batches, too. A last key lists the streams of a session.
  */
-import { type EventLog, RECENT_BATCHES, type Retention, type StreamInfo, TOMBSTONE_TTL } from '../backend.js'
+import {
+  BATCH_TTL,
+  type EventLog,
+  RECENT_BATCHES,
+  type Retention,
+  type StreamInfo,
+  type StreamName,
+  type StreamStanding,
+  TOMBSTONE_TTL,
+} from '../backend.js'
+import { keptFor } from '../options.js'
 import type { Keys } from './keys.js'
 import type { Link } from './link.js'
 import { milliseconds, NOW, run, script } from './script.js'
 
-// Fields of the hash: `head`, `writer`, `reader` and `sent` (absent: none), `first` and `last` (positions), `bytes` (UTF-16 code units
-// of the events kept), and `ended` (absent: not yet).
+// Fields of the hash: `head`, `writer`, `reader` and `sent` (absent: none), `last` (a position), `bytes` (UTF-16 code units of the
+// events kept), `ended` (absent: not yet), `batch` (of a stream with a writer: its last one), `forgetAt` and `forgetTo` (of another
+// one: from when on the batches up to a position are forgotten).
+//
+// An element of the list is the size of an event in UTF-16 code units, a blank, and the event. The last one stands at `last`. A Redis
+// stream would do as well, but takes 4 KiB for a single event.
 
 /** Lua that writes a position as a whole number: large ones would otherwise become text such as 5e+09. */
 const WHOLE = `
 local function whole(number) return string.format('%.0f', tonumber(number)) end
 `
 
-const INFO = `
+/** Lua that says how the stream stands of which these are the two keys; false: there is none. */
+const STANDING = `
+${WHOLE}
+local function standing(stream, events)
+  local fields = redis.call('HMGET', stream, 'writer', 'reader', 'sent', 'ended', 'last')
+  local last = fields[5]
+  if not last then return false end
+  fields[6] = whole(last - redis.call('LLEN', events) + 1)
+  return fields
+end
 local function info()
-  return redis.call('HMGET', KEYS[1], 'head', 'writer', 'reader', 'sent', 'first', 'last', 'ended')
+  local fields = standing(KEYS[1], KEYS[2])
+  if fields then fields[7] = redis.call('HGET', KEYS[1], 'head') end
+  return fields
 end
 `
 
-/**
- * Lua that sets the expiry of a stream's keys, and of the session's list of streams if that would expire sooner. A script that
- * uses it has the stream, its events and the list as KEYS 1 to 3, and the batches as KEYS 5.
- */
+/** Lua that sets the expiry of a stream's keys, and of the session's list of streams if that would expire sooner. */
 const KEEP = `
 ${NOW}
-local function keep(stream, ttl)
-  redis.call('PEXPIRE', KEYS[1], ttl)
-  redis.call('PEXPIRE', KEYS[2], ttl)
-  redis.call('PEXPIRE', KEYS[5], ttl)
-  redis.call('ZADD', KEYS[3], now + ttl, stream)
-  if redis.call('PTTL', KEYS[3]) < tonumber(ttl) then redis.call('PEXPIRE', KEYS[3], ttl) end
+local function keep(stream, events, streams, name, ttl)
+  redis.call('PEXPIRE', stream, ttl)
+  redis.call('PEXPIRE', events, ttl)
+  redis.call('ZADD', streams, now + ttl, name)
+  if redis.call('PTTL', streams) < tonumber(ttl) then redis.call('PEXPIRE', streams, ttl) end
 end
 `
 
@@ -40,69 +61,76 @@ const OPEN = script(`
 ${WHOLE}${KEEP}
 if redis.call('EXISTS', KEYS[4]) == 1 then return 0 end
 if redis.call('EXISTS', KEYS[1]) == 1 then return 1 end
-local base = tonumber(ARGV[4])
 redis.call('DEL', KEYS[2], KEYS[5])
-redis.call('HSET', KEYS[1], 'head', ARGV[3], 'first', whole(base + 1), 'last', whole(base), 'bytes', 0)
+redis.call('HSET', KEYS[1], 'head', ARGV[3], 'last', whole(ARGV[4]), 'bytes', 0)
 if ARGV[5] then redis.call('HSET', KEYS[1], 'writer', ARGV[5]) end
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
-keep(ARGV[1], ARGV[2])
+keep(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])
 return 1
 `)
 
 // A batch that was appended before gets its answer, also when the stream has ended or has another writer meanwhile.
 const APPEND = script(`
 ${WHOLE}${KEEP}
-local stream, ttl, max_events, max_bytes = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local id, ends, writer, after, data = ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8]), 9
-local last, first, bytes, ended, owner =
-  unpack(redis.call('HMGET', KEYS[1], 'last', 'first', 'bytes', 'ended', 'writer'))
+local name, ttl, max_events, max_bytes = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local id, ends, writer, after, data = ARGV[5], ARGV[6] == '1', ARGV[7], tonumber(ARGV[8]), 9
+local last, bytes, ended, owner, batch, forget_at, forget_to =
+  unpack(redis.call('HMGET', KEYS[1], 'last', 'bytes', 'ended', 'writer', 'batch', 'forgetAt', 'forgetTo'))
 if not last or redis.call('EXISTS', KEYS[4]) == 1 then return false end
-local seen = redis.call('ZSCORE', KEYS[5], id)
+local seen = batch == id and last
+if not owner then seen = redis.call('ZSCORE', KEYS[5], id) end
 if seen then return whole(seen) end
 if ended or (owner and '=' .. owner ~= writer) then return false end
 
-last, first, bytes = tonumber(last), tonumber(first), tonumber(bytes)
+last, bytes = tonumber(last), tonumber(bytes)
+local known = ends or #ARGV >= data
+if known and owner and after and after < last then return false end
 if after and after > last then
   redis.call('DEL', KEYS[2])
-  last, first, bytes = after, after + 1, 0
+  last, bytes = after, 0
 end
 for i = data, #ARGV, 2 do
   last = last + 1
   bytes = bytes + tonumber(ARGV[i])
-  redis.call('XADD', KEYS[2], whole(last) .. '-0', 'size', ARGV[i], 'data', ARGV[i + 1])
+  redis.call('RPUSH', KEYS[2], ARGV[i] .. ' ' .. ARGV[i + 1])
+end
+local kept = redis.call('LLEN', KEYS[2])
+while kept > 1 and (kept > max_events or bytes > max_bytes) do
+  bytes = bytes - tonumber(string.match(redis.call('LPOP', KEYS[2]), '^%d+'))
+  kept = kept - 1
 end
 
-local oldest = first
-while first < last and (last - first + 1 > max_events or bytes > max_bytes) do
-  local entry = redis.call('XRANGE', KEYS[2], whole(first) .. '-0', whole(first) .. '-0')[1]
-  if entry then bytes = bytes - tonumber(entry[2][2]) end
-  first = first + 1
-end
-if first > oldest then redis.call('XTRIM', KEYS[2], 'MINID', whole(first) .. '-0') end
-
-redis.call('ZADD', KEYS[5], whole(last), id)
-if redis.call('ZCARD', KEYS[5]) > ${2 * RECENT_BATCHES} then
+redis.call('HSET', KEYS[1], 'last', whole(last), 'bytes', whole(bytes))
+if ends then redis.call('HSET', KEYS[1], 'ended', 1) end
+keep(KEYS[1], KEYS[2], KEYS[3], name, ttl)
+if known and owner then redis.call('HSET', KEYS[1], 'batch', id) end
+if known and not owner then
+  -- What is forgotten now was appended before the last time that this was done.
+  if now >= tonumber(forget_at or 0) then
+    if forget_to then redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', forget_to) end
+    redis.call('HSET', KEYS[1], 'forgetAt', whole(now + ${BATCH_TTL}), 'forgetTo', whole(last))
+  end
+  redis.call('ZADD', KEYS[5], whole(last), id)
   redis.call('ZREMRANGEBYRANK', KEYS[5], 0, -${RECENT_BATCHES + 1})
+  redis.call('PEXPIRE', KEYS[5], math.min(${BATCH_TTL}, ttl))
 end
-redis.call('HSET', KEYS[1], 'last', whole(last), 'first', whole(first), 'bytes', whole(bytes))
-if ends == '1' then redis.call('HSET', KEYS[1], 'ended', 1) end
-keep(stream, ttl)
 return whole(last)
 `)
 
 const READ = script(`
-${INFO}
-if redis.call('EXISTS', KEYS[1]) == 0 then return false end
-local events = {}
-if ARGV[2] ~= '0' then events = redis.call('XRANGE', KEYS[2], ARGV[1] .. '-0', '+', 'COUNT', ARGV[2]) end
-return {info(), events}
+${STANDING}
+local info = info()
+if not info then return false end
+local last, first = tonumber(info[5]), tonumber(info[6])
+local from, limit = math.max(tonumber(ARGV[1]) + 1, first), tonumber(ARGV[2])
+if from > last or limit == 0 then return {info, whole(from), {}} end
+return {info, whole(from), redis.call('LRANGE', KEYS[2], whole(from - first), whole(from - first + limit - 1))}
 `)
 
 const ATTACH = script(`
-${INFO}
-if redis.call('EXISTS', KEYS[1]) == 0 then return false end
+${STANDING}
 local before = info()
-redis.call('HSET', KEYS[1], 'reader', ARGV[1])
+if before then redis.call('HSET', KEYS[1], 'reader', ARGV[1]) end
 return before
 `)
 
@@ -119,6 +147,24 @@ redis.call('HSET', KEYS[1], 'writer', ARGV[1])
 return 1
 `)
 
+// KEYS are two for each stream.
+const LOOK = script(`
+${STANDING}
+local all = {}
+for i = 1, #KEYS, 2 do all[#all + 1] = standing(KEYS[i], KEYS[i + 1]) end
+return all
+`)
+
+// KEYS are three for each stream; ARGV are the two times to live, and the names of the streams.
+const KEEP_ALL = script(`
+${KEEP}
+for i = 1, #KEYS, 3 do
+  local last, ended = unpack(redis.call('HMGET', KEYS[i], 'last', 'ended'))
+  if last then keep(KEYS[i], KEYS[i + 1], KEYS[i + 2], ARGV[2 + (i + 2) / 3], ended and ARGV[2] or ARGV[1]) end
+end
+return 1
+`)
+
 // The tombstone of the session store says more (`session`: refuse the session too), so it is kept, and only lasts longer.
 const DELETE = script(`
 if redis.call('SET', KEYS[1], 'events', 'PX', ARGV[1], 'NX') == false then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
@@ -126,7 +172,8 @@ return redis.call('ZRANGE', KEYS[2], 0, -1)
 `)
 
 export function eventLog(link: Link, keys: Keys, retention: Required<Retention>): EventLog {
-  const ttl = milliseconds(retention.ttl)
+  const ttl = milliseconds(keptFor(retention, false))
+  const finishedTtl = milliseconds(keptFor(retention, true))
   const maxEvents = String(Math.min(retention.maxEvents, Number.MAX_SAFE_INTEGER))
   const maxBytes = String(Math.min(retention.maxBytes, Number.MAX_SAFE_INTEGER))
   const pair = (session: string, stream: string) => [keys.stream(session, stream), keys.events(session, stream)]
@@ -136,6 +183,15 @@ export function eventLog(link: Link, keys: Keys, retention: Required<Retention>)
     keys.deleted(session),
     keys.batches(session, stream),
   ]
+
+  /** Streams in groups that one script may have the keys of: all at once, or on a Redis Cluster those of each session. */
+  const grouped = async (streams: readonly StreamName[]): Promise<(readonly StreamName[])[]> => {
+    if (streams.length === 0) return []
+    if (await link.hasOneServer()) return [streams]
+    const sessions = new Map<string, StreamName[]>()
+    for (const name of streams) sessions.set(name.session, [...(sessions.get(name.session) ?? []), name])
+    return [...sessions.values()]
+  }
 
   return {
     ttl: retention.ttl,
@@ -147,25 +203,28 @@ export function eventLog(link: Link, keys: Keys, retention: Required<Retention>)
     },
 
     async append(session, stream, { id, writer, events, end, after }) {
-      const args = [stream, ttl, maxEvents, maxBytes, id, end ? '1' : '', writer === undefined ? '' : `=${writer}`]
-      args.push(after === undefined ? '' : String(after))
+      const args = [stream, end ? finishedTtl : ttl, maxEvents, maxBytes]
+      args.push(id, end ? '1' : '', writer === undefined ? '' : `=${writer}`, after === undefined ? '' : String(after))
       for (const data of events) args.push(String(data.length), data)
       const last = await run(link, APPEND, all(session, stream), args)
       return typeof last === 'string' ? Number(last) : undefined
     },
 
     async read(session, stream, after, limit) {
-      const args = [String(after + 1), String(Math.max(0, Math.min(limit, 1_000_000)))]
+      const args = [String(after), String(Math.max(0, Math.min(limit, 1_000_000)))]
       const reply = await run(link, READ, pair(session, stream), args)
       if (!Array.isArray(reply)) return undefined
-      const [fields, entries] = reply as [unknown[], [string, string[]][]]
-      const events = entries.map(([id, entry]) => ({ position: Number.parseInt(id, 10), data: entry[3] ?? '' }))
-      return { ...streamInfo(fields), events }
+      const [fields, from, elements] = reply as [unknown[], string, string[]]
+      const events = elements.map((element, index) => ({
+        position: Number(from) + index,
+        data: element.slice(element.indexOf(' ') + 1),
+      }))
+      return { ...infoOf(fields), events }
     },
 
     async attach(session, stream, reader) {
-      const fields = await run(link, ATTACH, [keys.stream(session, stream)], [reader])
-      return Array.isArray(fields) ? streamInfo(fields) : undefined
+      const fields = await run(link, ATTACH, pair(session, stream), [reader])
+      return Array.isArray(fields) ? infoOf(fields) : undefined
     },
 
     async sent(session, stream, position) {
@@ -174,6 +233,28 @@ export function eventLog(link: Link, keys: Keys, retention: Required<Retention>)
 
     async claim(session, stream, writer, from) {
       return (await run(link, CLAIM, [keys.stream(session, stream)], [writer, from])) === 1
+    },
+
+    async look(streams) {
+      const found = new Map<StreamName, StreamStanding>()
+      const look = async (group: readonly StreamName[]) => {
+        const names = group.flatMap(({ session, stream }) => pair(session, stream))
+        const standings = (await run(link, LOOK, names)) as unknown[]
+        for (const [index, name] of group.entries()) {
+          const fields = standings[index]
+          if (Array.isArray(fields)) found.set(name, standingOf(fields))
+        }
+      }
+      await Promise.all((await grouped(streams)).map(look))
+      return streams.map((name) => found.get(name))
+    },
+
+    async keep(streams) {
+      const keep = (group: readonly StreamName[]) => {
+        const names = group.flatMap(({ session, stream }) => [...pair(session, stream), keys.streams(session)])
+        return run(link, KEEP_ALL, names, [ttl, finishedTtl, ...group.map(({ stream }) => stream)])
+      }
+      await Promise.all((await grouped(streams)).map(keep))
     },
 
     async delete(session) {
@@ -190,9 +271,12 @@ export function eventLog(link: Link, keys: Keys, retention: Required<Retention>)
   }
 }
 
-function streamInfo([head, writer, reader, sent, first, last, ended]: unknown[]): StreamInfo {
+function infoOf(fields: unknown[]): StreamInfo {
+  return { head: String(fields[6]), ...standingOf(fields) }
+}
+
+function standingOf([writer, reader, sent, ended, last, first]: unknown[]): StreamStanding {
   return {
-    head: String(head),
     writer: typeof writer === 'string' ? writer : undefined,
     reader: typeof reader === 'string' ? reader : undefined,
     sent: typeof sent === 'string' ? Number(sent) : undefined,

@@ -59,6 +59,7 @@ const NO_SECOND_TRY = {
 function serverConnector(template: IoredisClient): Connector {
   return {
     kind: 'ioredis',
+    oneServer: true,
     keyPrefix: template.options.keyPrefix ?? '',
     secret: template.options.password ?? undefined,
     connect(events) {
@@ -73,6 +74,7 @@ function clusterConnector(template: IoredisCluster): Connector {
   const { redisOptions, keyPrefix } = template.options
   return {
     kind: 'ioredis cluster',
+    oneServer: false,
     keyPrefix: keyPrefix ?? redisOptions?.keyPrefix ?? '',
     secret: redisOptions?.password ?? undefined,
     connect(events) {

@@ -13,9 +13,9 @@ export interface Keys {
   streams(id: string): string
   /** Hash: how a stream stands. */
   stream(id: string, stream: string): string
-  /** Redis stream: the events of a stream. */
+  /** List: the events of a stream. */
   events(id: string, stream: string): string
-  /** Sorted set: ids of a stream's newest batches, by the last position of each. */
+  /** Sorted set: ids of the newest batches of a stream without a writer, by the last position of each. */
   batches(id: string, stream: string): string
   /** Sorted set: ids of the nodes by the time from which they count as dead. */
   nodes: string
@@ -43,7 +43,7 @@ export function keysFor(ownPrefix: string, keyPrefix = ''): Keys {
     deleted: (id) => `${prefix}:deleted:{${tag(id)}}`,
     streams: (id) => `${prefix}:streams:{${tag(id)}}`,
     stream: (id, stream) => `${prefix}:stream:{${tag(id)}}:${wellFormed(stream)}`,
-    events: (id, stream) => `${prefix}:events:{${tag(id)}}:${wellFormed(stream)}`,
+    events: (id, stream) => `${prefix}:log:{${tag(id)}}:${wellFormed(stream)}`,
     batches: (id, stream) => `${prefix}:batches:{${tag(id)}}:${wellFormed(stream)}`,
     nodes: `${prefix}:nodes`,
     channel: (topic) => `${prefix}:topic:${wellFormed(topic)}`,

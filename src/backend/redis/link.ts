@@ -70,6 +70,15 @@ export class Link {
     return this.#use((connection) => connection.unsubscribe(channel))
   }
 
+  /** Whether a script may have the keys of several sessions: not in a cluster. */
+  async hasOneServer(): Promise<boolean> {
+    try {
+      return (await this.#connector()).oneServer
+    } catch (error) {
+      throw this.#describe(error)
+    }
+  }
+
   /** One function for each master, which sends commands to that one. */
   async masters(): Promise<Send[]> {
     const masters = await this.#use((connection) => connection.masters())

@@ -56,6 +56,7 @@ const keyPrefix = ''
 function serverConnector(template: NodeRedisClient): Connector {
   return {
     kind: 'node-redis',
+    oneServer: true,
     keyPrefix,
     secret: template.options?.password,
     connect(events) {
@@ -78,6 +79,7 @@ function serverConnector(template: NodeRedisClient): Connector {
 function clusterConnector(template: NodeRedisCluster): Connector {
   return {
     kind: 'node-redis cluster',
+    oneServer: false,
     keyPrefix,
     secret: undefined,
     connect(events) {
@@ -104,6 +106,7 @@ function clusterConnector(template: NodeRedisCluster): Connector {
 function sentinelConnector(template: NodeRedisSentinel): Connector {
   return {
     kind: 'node-redis sentinel',
+    oneServer: true,
     keyPrefix,
     secret: undefined,
     connect(events) {

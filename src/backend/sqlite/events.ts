@@ -1,14 +1,18 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type Sqlite from 'better-sqlite3'
 import {
+  BATCH_TTL,
   type EventBatch,
   type EventLog,
   RECENT_BATCHES,
   type Retention,
   type StreamInfo,
   type StreamInit,
+  type StreamName,
   type StreamSlice,
+  type StreamStanding,
 } from '../backend.js'
+import { keptFor } from '../options.js'
 import type { Database } from './database.js'
 import { FORGET_EVERY, prepareRemoval } from './removal.js'
 
@@ -23,6 +27,8 @@ export function eventLog(database: Database, retention: Required<Retention>): Ev
     attach: (session, stream, reader) => write((log) => log.attach(session, stream, reader)),
     sent: (session, stream, position) => write((log) => log.sent(session, stream, position)),
     claim: (session, stream, writer, from) => write((log) => log.claim(session, stream, writer, from)),
+    look: (streams) => read((log) => log.look(streams)),
+    keep: (streams) => write((log) => log.keep(streams)),
 
     async delete(session) {
       await write((log) => log.hide(session))
@@ -32,17 +38,23 @@ export function eventLog(database: Database, retention: Required<Retention>): Ev
   }
 }
 
-interface StreamRow {
-  n: number
-  head: string
+interface StandingRow {
   writer: string | null
   reader: string | null
   sent: number | null
   first: number
   last: number
-  size: number
-  batches: number
   ended: 0 | 1
+}
+
+interface StreamRow extends StandingRow {
+  n: number
+  head: string
+  size: number
+  /** How many there ever were, of a stream without a writer. */
+  batches: number
+  /** The last one of a stream with a writer. */
+  batch: string | null
   sweepAt: number
 }
 
@@ -50,8 +62,12 @@ interface StreamRow {
 function prepare(db: Sqlite.Database, now: () => number, retention: Required<Retention>) {
   const isDeleted = db.prepare<[string, number], 1>('SELECT 1 FROM tombstones WHERE id = ? AND expires_at > ?').pluck()
   const find = db.prepare<[string, string, number], StreamRow>(
-    `SELECT n, head, writer, reader, sent, first, last, size, batches, ended, sweep_at AS sweepAt
+    `SELECT n, head, writer, reader, sent, first, last, size, batches, batch, ended, sweep_at AS sweepAt
      FROM streams WHERE session = ? AND stream = ? AND expires_at > ?`,
+  )
+  // Without the head, which may be big.
+  const findStanding = db.prepare<[string, string, number], StandingRow>(
+    `SELECT writer, reader, sent, first, last, ended FROM streams WHERE session = ? AND stream = ? AND expires_at > ?`,
   )
   const findExpired = db
     .prepare<[string, string, number], number>(
@@ -62,10 +78,11 @@ function prepare(db: Sqlite.Database, now: () => number, retention: Required<Ret
     `INSERT INTO streams (session, stream, head, writer, first, last, expires_at, sweep_at, size, batches, ended)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0)`,
   )
-  const advance = db.prepare<[number, number, number, number, number, number, number]>(
-    'UPDATE streams SET first = ?, last = ?, size = ?, batches = ?, ended = ?, expires_at = ? WHERE n = ?',
+  const advance = db.prepare<[number, number, number, number, string | null, number, number]>(
+    'UPDATE streams SET first = ?, last = ?, size = ?, batches = ?, batch = ?, ended = ? WHERE n = ?',
   )
-  const postponeSweep = db.prepare<[number, number]>('UPDATE streams SET sweep_at = ? WHERE n = ?')
+  const setExpiry = db.prepare<[number, number]>('UPDATE streams SET expires_at = ? WHERE n = ?')
+  const setSweep = db.prepare<[number, number]>('UPDATE streams SET sweep_at = ? WHERE n = ?')
   const setReader = db.prepare<[string, number]>('UPDATE streams SET reader = ? WHERE n = ?')
   const setSent = db.prepare<[number, string, string]>(
     'UPDATE streams SET sent = max(coalesce(sent, 0), ?) WHERE session = ? AND stream = ?',
@@ -86,18 +103,31 @@ function prepare(db: Sqlite.Database, now: () => number, retention: Required<Ret
   const removeEvents = db.prepare<[number, number]>('DELETE FROM events WHERE stream = ? AND position < ?')
 
   const seenBatch = db.prepare<[number, string], number>('SELECT last FROM batches WHERE stream = ? AND id = ?').pluck()
-  const insertBatch = db.prepare<[number, number, string, number]>(
-    'INSERT INTO batches (stream, n, id, last) VALUES (?, ?, ?, ?)',
+  const insertBatch = db.prepare<[number, number, string, number, number]>(
+    'INSERT INTO batches (stream, n, id, last, at) VALUES (?, ?, ?, ?, ?)',
   )
-  const removeBatches = db.prepare<[number, number]>('DELETE FROM batches WHERE stream = ? AND n <= ?')
+  const removeBatches = db.prepare<[number, number, number]>(
+    'DELETE FROM batches WHERE stream = ? AND (n <= ? OR at <= ?)',
+  )
 
   const { removePart, hide, removeHidden } = prepareRemoval(db, now)
 
   /**
-   * In milliseconds. An eighth longer than the stream's time to live, so that `sweep_at`, which has an index, need not be
-   * changed at each append but only once in an eighth of that time.
+   * Keeps a stream from expiring. It is swept up to an eighth of its time to live later than it expires, so that `sweep_at`,
+   * which has an index, need not be changed at each append but only once in that eighth.
    */
-  const sweepAfter = Math.ceil(retention.ttl * 1.125)
+  function keep({ n, sweepAt }: Pick<StreamRow, 'n' | 'sweepAt'>, ended: boolean, time: number): void {
+    const ttl = keptFor(retention, ended)
+    const latest = time + sweepAfter(ttl)
+    setExpiry.run(time + ttl, n)
+    if (time + ttl > sweepAt || sweepAt > latest) setSweep.run(latest, n)
+  }
+
+  /** The position that a batch resolved with when it was appended before. */
+  function seen({ n, writer, batch, last }: StreamRow, id: string): number | undefined {
+    if (writer === null) return seenBatch.get(n, id)
+    return batch === id ? last : undefined
+  }
 
   /** Removes the oldest events until the rest is within the retention; what is left then begins at `first`. */
   function trim(n: number, first: number, last: number, size: number): { first: number; size: number } {
@@ -119,7 +149,16 @@ function prepare(db: Sqlite.Database, now: () => number, retention: Required<Ret
       if (find.get(session, stream, time)) return true
       const old = findExpired.get(session, stream, time)
       while (old !== undefined && removePart(old));
-      insert.run(session, stream, head, writer ?? null, base + 1, base, time + retention.ttl, time + sweepAfter)
+      insert.run(
+        session,
+        stream,
+        head,
+        writer ?? null,
+        base + 1,
+        base,
+        time + retention.ttl,
+        time + sweepAfter(retention.ttl),
+      )
       return true
     }).immediate,
 
@@ -127,11 +166,13 @@ function prepare(db: Sqlite.Database, now: () => number, retention: Required<Ret
       const time = now()
       const row = find.get(session, stream, time)
       if (!row) return undefined
-      const before = seenBatch.get(row.n, batch.id)
+      const before = seen(row, batch.id)
       if (before !== undefined) return before
       if (row.ended || (row.writer !== null && row.writer !== batch.writer)) return undefined
 
-      let { first, last, size } = row
+      let { first, last, size, batches } = row
+      const isKnown = batch.events.length > 0 || batch.end === true
+      if (isKnown && row.writer !== null && batch.after !== undefined && batch.after < last) return undefined
       if (batch.after !== undefined && batch.after > last) {
         last = batch.after
         first = last + 1
@@ -143,11 +184,12 @@ function prepare(db: Sqlite.Database, now: () => number, retention: Required<Ret
         size += data.length
       }
       const kept = trim(row.n, first, last, size)
-      const batches = row.batches + 1
-      insertBatch.run(row.n, batches, batch.id, last)
-      if (batches % FORGET_EVERY === 0) removeBatches.run(row.n, batches - RECENT_BATCHES)
-      advance.run(kept.first, last, kept.size, batches, batch.end ? 1 : 0, time + retention.ttl, row.n)
-      if (time + retention.ttl > row.sweepAt) postponeSweep.run(time + sweepAfter, row.n)
+      if (isKnown && row.writer === null) {
+        insertBatch.run(row.n, ++batches, batch.id, last, time)
+        if (batches % FORGET_EVERY === 0) removeBatches.run(row.n, batches - RECENT_BATCHES, time - BATCH_TTL)
+      }
+      advance.run(kept.first, last, kept.size, batches, isKnown ? batch.id : row.batch, batch.end ? 1 : 0, row.n)
+      keep(row, batch.end ?? false, time)
       return last
     }).immediate,
 
@@ -171,12 +213,38 @@ function prepare(db: Sqlite.Database, now: () => number, retention: Required<Ret
       return setWriter.run(writer, session, stream, from, now()).changes === 1
     },
 
+    /** A statement for each, which in this process costs no more than one for all. */
+    look: db.transaction((streams: readonly StreamName[]): (StreamStanding | undefined)[] => {
+      const time = now()
+      return streams.map(({ session, stream }) => {
+        const row = findStanding.get(session, stream, time)
+        return row && standingOf(row)
+      })
+    }).deferred,
+
+    keep: db.transaction((streams: readonly StreamName[]): void => {
+      const time = now()
+      for (const { session, stream } of streams) {
+        const row = find.get(session, stream, time)
+        if (row) keep(row, row.ended === 1, time)
+      }
+    }).immediate,
+
     hide,
     removeHidden,
   }
 }
 
-function infoOf({ head, writer, reader, sent, first, last, ended }: StreamRow): StreamInfo {
+/** In milliseconds: how long after an append a stream may be swept. */
+function sweepAfter(ttl: number): number {
+  return Math.ceil(ttl * 1.125)
+}
+
+function infoOf({ head, ...row }: StreamRow): StreamInfo {
+  return { head, ...standingOf(row) }
+}
+
+function standingOf({ writer, reader, sent, first, last, ended }: StandingRow): StreamStanding {
   const named = { writer: writer ?? undefined, reader: reader ?? undefined, sent: sent ?? undefined }
-  return { head, ...named, first, last, ended: ended === 1 }
+  return { ...named, first, last, ended: ended === 1 }
 }

@@ -98,6 +98,12 @@ const MIGRATIONS = [
   `
   ALTER TABLE sessions ADD COLUMN holders TEXT NOT NULL DEFAULT '';
   `,
+
+  // The last batch of a stream with a writer; only those of other streams are rows of batches, with the time of each.
+  `
+  ALTER TABLE streams ADD COLUMN batch TEXT;
+  ALTER TABLE batches ADD COLUMN at INTEGER NOT NULL DEFAULT 0;
+  `,
 ]
 
 /** Brings the file to the newest version; of several processes that open it at once, one does the work. */

@@ -16,7 +16,7 @@ describeWith('PostgreSQL', await postgresUrl(), (url) => {
         expect(await sessions.create(record(`${index}`), 60_000)).toBe(true)
       }),
     )
-    expect(await count(schema, 'migrations')).toBe(2)
+    expect(await count(schema, 'migrations')).toBe(3)
     expect(await count(schema, 'sessions')).toBe(20)
     await Promise.all(backends.map(({ migrate }) => migrate()))
   })
@@ -29,7 +29,7 @@ describeWith('PostgreSQL', await postgresUrl(), (url) => {
     await older.migrate()
     expect(await older.sessions.load('x')).toBeUndefined()
     await older.close()
-    expect(await count(schema, 'migrations')).toBe(3)
+    expect(await count(schema, 'migrations')).toBe(4)
   })
 
   test('a schema that somebody dropped is made again', async () => {

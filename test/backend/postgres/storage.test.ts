@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { FINISHED_TTL } from '../../../src/backend/backend.js'
 import { describeWith, postgresUrl } from '../../services/use.js'
 import { record } from '../record.js'
 import { arrival, NOTHING, until, useDatabase } from './fixture.js'
@@ -165,13 +166,38 @@ describeWith('PostgreSQL', await postgresUrl(), (url) => {
     expect(await events.append('a', 's', { id: 'all', events: Array(50).fill('1') })).toBe(110)
     expect(await count(schema, 'events')).toBe(10)
     await admin.query(
-      `insert into ${schema}.batches select n, 'old' || g, -g, 0 from ${schema}.streams, generate_series(1, 500) as g`,
+      `insert into ${schema}.batches (stream, id, number, position) select n, 'old' || g, -g, 0 from ${schema}.streams, generate_series(1, 500) as g`,
     )
     await admin.query(`update ${schema}.streams set batches = 1199`)
-    await events.append('a', 's', { id: 'x', events: [] })
+    await events.append('a', 's', { id: 'x', events: ['1'] })
     expect(await count(schema, 'batches')).toBe(532)
     await admin.query(`update ${schema}.streams set batches = 1249`)
-    await events.append('a', 's', { id: 'y', events: [] })
+    await events.append('a', 's', { id: 'y', events: ['1'] })
     expect(await count(schema, 'batches')).toBe(2)
+    await admin.query(`update ${schema}.batches set at = now() - interval '1 hour'`)
+    await admin.query(`update ${schema}.streams set batches = 249`)
+    await events.append('a', 's', { id: 'z', events: ['1'] })
+    expect(await count(schema, 'batches')).toBe(1)
+  })
+
+  test('a stream that has ended expires soon, and one with a writer has no rows of batches', async () => {
+    const { backend, schema } = fresh()
+    const { events } = backend
+    const left = async () => {
+      const { rows } = await admin.query(
+        `select extract(epoch from expires_at - now()) * 1000 as ms, sweep_at >= expires_at as later from ${schema}.streams`,
+      )
+      expect(rows[0].later).toBe(true)
+      return Number(rows[0].ms)
+    }
+    await events.open('a', 's', { head: '0', writer: 'w' })
+    await events.append('a', 's', { id: '1', writer: 'w', events: ['1'] })
+    expect(await left()).toBeGreaterThan(FINISHED_TTL + 60_000)
+    await events.append('a', 's', { id: '2', writer: 'w', events: ['2'], end: true })
+    expect(await left()).toBeLessThanOrEqual(FINISHED_TTL)
+    await events.keep([{ session: 'a', stream: 's' }])
+    expect(await left()).toBeLessThanOrEqual(FINISHED_TTL)
+    expect(await left()).toBeGreaterThan(FINISHED_TTL / 2)
+    expect(await count(schema, 'batches')).toBe(0)
   })
 })

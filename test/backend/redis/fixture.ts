@@ -10,7 +10,8 @@ export async function fill(backend: RedisBackend, id: string): Promise<void> {
   expect(await backend.sessions.create(record(id), MINUTE)).toBe(true)
   expect(await backend.sessions.setState(id, 'key', '1')).toBe('ok')
   for (const stream of ['standalone', '{x}', '']) {
-    expect(await backend.events.open(id, stream, { head: '{}', writer: 'w' })).toBe(true)
+    const owned = stream !== 'standalone'
+    expect(await backend.events.open(id, stream, { head: '{}', ...(owned && { writer: 'w' }) })).toBe(true)
     expect(await backend.events.append(id, stream, { id: 'b', writer: 'w', events: ['1', '2'] })).toBe(2)
     await backend.events.attach(id, stream, 'r')
   }

@@ -1,5 +1,6 @@
 import { Cluster, Redis } from 'ioredis'
 import { expect, onTestFinished, test, vi } from 'vitest'
+import { BATCH_TTL, FINISHED_TTL, MAX_STREAMS, RECENT_BATCHES } from '../../../src/backend/backend.js'
 import { keysFor } from '../../../src/backend/redis/keys.js'
 import { redis } from '../../../src/backend/redis.js'
 import { describeWith, redisClusterNodes, redisUrl, unique } from '../../services/use.js'
@@ -16,7 +17,7 @@ describeWith('what Redis keeps', await redisUrl(), (url) => {
     onTestFinished(() => client.disconnect())
     for (const [index, id] of STRANGE_IDS.entries()) {
       await fill(backend, id)
-      expect(await client.keys(`${prefix}:*`)).toHaveLength(index + 1 + 10)
+      expect(await client.keys(`${prefix}:*`)).toHaveLength(index + 1 + 8)
       await empty(backend, id)
       const left = await client.keys(`${prefix}:*`)
       expect(left.filter((key) => !key.startsWith(`${prefix}:deleted:`))).toEqual([])
@@ -34,8 +35,85 @@ describeWith('what Redis keeps', await redisUrl(), (url) => {
     await empty(backend, 'deleted')
     await backend.bus.beat('node', MINUTE)
     const keys = await client.keys(`${prefix}:*`)
-    expect(keys).toHaveLength(13)
+    expect(keys).toHaveLength(11)
     for (const key of keys) expect(await client.pttl(key), key).toBeGreaterThan(0)
+  })
+
+  test('a stream that has ended expires soon, and one with a writer keeps no set of batches', async () => {
+    const prefix = unique()
+    const backend = closing(redis({ url, prefix }))
+    const client = new Redis(url)
+    onTestFinished(() => client.disconnect())
+    const keys = keysFor(prefix)
+    const left = () => Promise.all([keys.stream('a', 's'), keys.events('a', 's')].map((key) => client.pttl(key)))
+    await backend.events.open('a', 's', { head: '{}', writer: 'w' })
+    await backend.events.append('a', 's', { id: 'b1', writer: 'w', events: ['1'] })
+    for (const ttl of await left()) expect(ttl).toBeGreaterThan(FINISHED_TTL + MINUTE)
+    await backend.events.append('a', 's', { id: 'b2', writer: 'w', events: ['2'], end: true })
+    for (const ttl of await left()) expect(ttl).toBeLessThanOrEqual(FINISHED_TTL)
+    await backend.events.keep([{ session: 'a', stream: 's' }])
+    for (const ttl of await left()) expect(ttl).toBeLessThanOrEqual(FINISHED_TTL)
+    for (const ttl of await left()) expect(ttl).toBeGreaterThan(FINISHED_TTL - MINUTE)
+    expect(await client.exists(keys.batches('a', 's'))).toBe(0)
+  })
+
+  test('the ids of batches are forgotten: all but the newest, what is old, and all of a stream that is quiet', async () => {
+    const prefix = unique()
+    const { events } = closing(redis({ url, prefix }))
+    const client = new Redis(url)
+    onTestFinished(() => client.disconnect())
+    const keys = keysFor(prefix)
+    const batches = keys.batches('a', 's')
+    await events.open('a', 's', { head: '{}' })
+    const append = (from: number, count: number) =>
+      Promise.all(
+        Array.from({ length: count }, (_, index) => events.append('a', 's', { id: `b${from + index}`, events: ['1'] })),
+      )
+    await append(0, RECENT_BATCHES + 200)
+    await events.append('a', 's', { id: 'k', events: [] })
+    expect(await client.zcard(batches)).toBe(RECENT_BATCHES)
+    expect(await client.pttl(batches)).toBeLessThanOrEqual(BATCH_TTL)
+    // The clock of the server cannot be turned: the time has come twice, and what came before the first goes at the second.
+    await client.hset(keys.stream('a', 's'), 'forgetAt', 0)
+    await append(2000, 10)
+    await client.hset(keys.stream('a', 's'), 'forgetAt', 0)
+    await append(3000, 10)
+    expect(await client.zcard(batches)).toBeLessThanOrEqual(20)
+    expect(await events.append('a', 's', { id: 'b2005', events: ['1'] })).toBe(RECENT_BATCHES + 206)
+  })
+
+  test('look is one command for many streams', async () => {
+    const prefix = unique()
+    const { events } = closing(redis({ url, prefix }))
+    const client = new Redis(url)
+    const monitor = await new Redis(url).monitor()
+    onTestFinished(() => {
+      client.disconnect()
+      monitor.disconnect()
+    })
+    const names = Array.from({ length: MAX_STREAMS }, (_, index) => ({ session: `s${index}`, stream: 's' }))
+    for (const { session, stream } of names) await events.open(session, stream, { head: '{}' })
+    /** Resolves when the monitor has told all that was sent so far. */
+    const seen = async () => {
+      const mark = unique()
+      const marked = new Promise<void>((resolve) =>
+        monitor.on('monitor', (_time: string, args: string[]) => args.includes(mark) && resolve()),
+      )
+      await client.ping(mark)
+      await marked
+    }
+    // The server knows the scripts from here on.
+    await events.look(names)
+    await events.keep(names)
+    await seen()
+    const commands: string[] = []
+    monitor.on('monitor', (_time: string, args: string[], source: string) => {
+      if (source !== 'lua' && args.some((arg) => arg.startsWith(prefix))) commands.push(args[0]?.toLowerCase() ?? '')
+    })
+    await events.look(names)
+    await events.keep(names)
+    await seen()
+    expect(commands).toEqual(['evalsha', 'evalsha'])
   })
 
   test("a session's list of streams forgets those that expired", async () => {

@@ -1,5 +1,5 @@
 import { sqlite } from '../../../src/backend/sqlite.js'
-import { certify, certifyTombstones, pairs } from '../contract.js'
+import { certify, certifyTimes, pairs } from '../contract.js'
 import { newFile } from './files.js'
 
 const file = newFile()
@@ -8,4 +8,4 @@ certify(
   pairs((needs) => sqlite({ file, ...needs })),
 )
 
-certifyTombstones((now) => sqlite({ file: newFile(), now }))
+certifyTimes((now) => sqlite({ file: newFile(), now }))

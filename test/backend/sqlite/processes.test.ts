@@ -51,7 +51,7 @@ it('processes that open a new file at once all find it ready', async () => {
   await backend.close()
   const db = new Database(file)
   expect(db.pragma('integrity_check', { simple: true })).toBe('ok')
-  expect(db.pragma('user_version', { simple: true })).toBe(3)
+  expect(db.pragma('user_version', { simple: true })).toBe(4)
   db.close()
 })
 
@@ -117,9 +117,15 @@ it('SIGKILL of a writing process loses nothing that was acknowledged', async () 
 /** Makes the file what version 1 would have left: nodes are not known by their processes. */
 function downgrade(): void {
   const db = new Database(file)
-  db.exec(
-    'ALTER TABLE nodes DROP COLUMN place; ALTER TABLE nodes DROP COLUMN pid; ALTER TABLE streams DROP COLUMN sent',
-  )
+  for (const [table, column] of [
+    ['nodes', 'place'],
+    ['nodes', 'pid'],
+    ['streams', 'sent'],
+    ['streams', 'batch'],
+    ['batches', 'at'],
+  ]) {
+    db.exec(`ALTER TABLE ${table} DROP COLUMN ${column}`)
+  }
   db.pragma('user_version = 1')
   db.close()
 }
@@ -187,7 +193,7 @@ it('processes that open a file of version 1 at once find it upgraded, and one th
   expect(await atOnce('create', 4)).toEqual(Array(4).fill(true))
 
   beat.run('old', Date.now() + 60_000)
-  expect(old.pragma('user_version', { simple: true })).toBe(3)
+  expect(old.pragma('user_version', { simple: true })).toBe(4)
   old.close()
   const backend = sqlite({ file })
   expect((await backend.sessions.load('kept'))?.record).toEqual(record('kept'))
