@@ -201,7 +201,7 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
         const stored = await backend.sessions.load(id)
         return stored && infoOf(stored.record)
       },
-      delete: (id) => sessions.delete(id),
+      delete: (id) => sessions.stored.delete(id),
     },
 
     async status() {

@@ -82,6 +82,11 @@ export interface Held {
   holders?: readonly string[]
 }
 
+/** How a session stands: all of it but its record. */
+export interface SessionStanding extends Held {
+  revision: number
+}
+
 /** A session as its store has it. */
 export interface StoredSession extends Held {
   record: SessionRecord
@@ -101,6 +106,12 @@ export interface SessionStore {
   create(record: SessionRecord, ttl: number, holder?: string): Promise<boolean>
   /** The session, `holder` being one of its holders from now on. Undefined: unknown, expired or deleted. */
   load(id: string, holder?: string): Promise<StoredSession | undefined>
+  /**
+   * How sessions stand, each in its place; undefined: there is no such session. Those that nothing happens to are looked at
+   * again and again, so it is meant to be one round trip for all, of which there are at most {@link MAX_SESSIONS}. Without it
+   * each is loaded.
+   */
+  look?(ids: readonly string[]): Promise<(SessionStanding | undefined)[]>
   /** Takes names out of a session's holders. Nothing if there is no such session, or they are no holders. */
   release?(id: string, holders: readonly string[]): Promise<void>
   /**
@@ -308,6 +319,9 @@ export const BATCH_TTL = 5 * 60_000
  * client that has lost the end to come back for it.
  */
 export const FINISHED_TTL = 5 * 60_000
+
+/** Sessions that a store is asked about at once, at most. */
+export const MAX_SESSIONS = 256
 
 /** Streams that an event log is asked about at once, at most. */
 export const MAX_STREAMS = 256

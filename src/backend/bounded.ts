@@ -30,7 +30,7 @@ export function bounded(given: Backend | undefined, timeout: number, onerror: (e
   const backend = given ?? memory()
   const local = memory()
   const { sessions, events = local.events, bus = local.bus } = backend
-  const { release, getState, setState } = sessions
+  const { look, release, getState, setState } = sessions
 
   const call: Call = async (method, ask) => {
     try {
@@ -54,6 +54,7 @@ export function bounded(given: Backend | undefined, timeout: number, onerror: (e
           if (problem) throw problem
           return session
         }),
+      ...(look && { look: (ids) => call('look', () => look.call(sessions, ids)) }),
       ...(release && { release: (id, holders) => call('release', () => release.call(sessions, id, holders)) }),
       update: (record, expected, ttl) => call('update', () => sessions.update(record, expected, ttl)),
       touch: (id, ttl) => call('touch', () => sessions.touch(id, ttl)),

@@ -146,20 +146,20 @@ export class Endpoint {
     caller: Caller,
   ): Promise<boolean> {
     const id = this.#sessionIdOf(visit.request)
-    const stored = await this.sessions.stored(id, caller)
-    if (!stored) return false
+    if (this.sessions.isLive(id)) return false
+    const stored = await this.sessions.stored.find(id, caller)
     const { protocolVersion } = stored.record
     visit.session = id
     checkNegotiated(visit.request, protocolVersion)
     if (batch && protocolVersion !== BATCH_PROTOCOL_VERSION) throw new Refusal('batch')
-    for (const message of messages) await this.sessions.forward(stored, message)
+    for (const message of messages) await this.sessions.stored.forward(stored, message)
     visit.reply.send(202, { 'mcp-session-id': id })
     return true
   }
 
   async #initialize(message: JSONRPCRequest, reply: HttpReply, caller: Caller): Promise<void> {
     const stale = caller.request.header('mcp-session-id')
-    if (stale && (await this.sessions.owns(stale, caller.principal))) throw new Refusal('alreadyInitialized')
+    if (stale && (await this.sessions.stored.owns(stale, caller.principal))) throw new Refusal('alreadyInitialized')
     if (this.only && !this.only.claim()) throw new Refusal('alreadyInitialized')
     const { response, live } = await this.sessions.create(message, caller).catch((error) => {
       this.only?.release()
@@ -189,7 +189,7 @@ export class Endpoint {
   async #delete({ request, reply }: Visit, caller: Caller): Promise<void> {
     checkProtocolVersion(request, SESSION_PROTOCOL_VERSIONS)
     const id = this.#sessionIdOf(request)
-    await this.sessions.remove(id, caller)
+    await this.sessions.stored.remove(id, caller)
     reply.send(200, { 'mcp-session-id': id })
   }
 

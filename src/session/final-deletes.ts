@@ -9,6 +9,7 @@ export function withFinalDeletes(
   onerror: (error: Error) => void,
 ): BoundedBackend {
   const { sessions, events } = backend
+  const { look } = sessions
 
   const deleteAgain = async (id: string) => {
     onerror(new Error('the session store has gone backwards: a deleted session was there again; it is deleted again'))
@@ -27,6 +28,10 @@ export function withFinalDeletes(
         await deleteAgain(id)
         return undefined
       },
+      ...(look && {
+        look: async (ids) =>
+          (await look(ids)).map((standing, i) => (deleted.has(ids[i] as string) ? undefined : standing)),
+      }),
       async delete(id) {
         const held = await sessions.delete(id)
         deleted.add(id)

@@ -1,5 +1,12 @@
 /** How sure this node is that the sessions it has are still in the store as it knows them; and that they do not expire there. */
-import type { SessionRecord, SessionStore, StoredSession } from '../backend/backend.js'
+import {
+  type Held,
+  MAX_SESSIONS,
+  type SessionRecord,
+  type SessionStanding,
+  type SessionStore,
+  type StoredSession,
+} from '../backend/backend.js'
 import type { ClusterNode } from '../cluster/node.js'
 import { monotonic } from '../util/clock.js'
 import type { LiveSession } from './live.js'
@@ -19,6 +26,8 @@ export interface FreshnessOptions {
   maxAge: number | undefined
   /** The store does not have a session any more that is live, or has streams, here. */
   ongone(id: string, record: SessionRecord | undefined): Promise<void>
+  /** Whether a session is stored as held by this node. */
+  isHolder(id: string, held: Held): boolean
   /** The session as it is stored, which this node holds. */
   load(id: string): Promise<StoredSession | undefined>
 }
@@ -29,7 +38,7 @@ export class Freshness {
 
   constructor(
     private readonly node: ClusterNode,
-    private readonly store: Pick<SessionStore, 'touch'>,
+    private readonly store: Pick<SessionStore, 'look' | 'touch'>,
     private readonly options: FreshnessOptions,
   ) {}
 
@@ -57,12 +66,63 @@ export class Freshness {
 
   /** Compares a live session with the store, and refreshes its expiry if that is due and it is in use. */
   async compare(live: LiveSession): Promise<void> {
-    const used = live.usedAt > live.touchedAt || live.awaited
-    if (used && this.#isTouchDue(live.touchedAt)) await this.touch(live)
+    await this.#touchIfDue(live)
     const stored = await this.options.load(live.id)
     if (live.closed) return
     if (stored) await live.adopt(stored.record)
     else await this.options.ongone(live.id, live.record)
+  }
+
+  /** Compares sessions with the store, of which many are asked about at once: live ones, and those that have only streams here. */
+  async compareAll(residents: readonly Resident[], streamOnly: readonly string[]): Promise<void> {
+    await inParts(residents, (part) => this.#comparePart(part))
+    await inParts(streamOnly, (part) => this.#compareStreams(part))
+  }
+
+  async #comparePart(residents: readonly Resident[]): Promise<void> {
+    const comparing = this.#look(residents.map(({ live }) => live.id))
+    const asked = residents.map(async (resident, i) => {
+      const { live } = resident
+      resident.checking ??= comparing
+        .then(async (standings) => {
+          if (live.closed) return
+          if (!standings || !this.#isAsKnown(live, standings[i])) return await this.compare(live)
+          live.checkedAt = monotonic()
+          await this.#touchIfDue(live)
+        })
+        .finally(() => {
+          delete resident.checking
+        })
+      await resident.checking
+    })
+    await Promise.allSettled(asked)
+  }
+
+  /** The same for sessions that have only streams here: they end with it, and keep it from expiring. */
+  async #compareStreams(ids: readonly string[]): Promise<void> {
+    const standings = await this.#look(ids)
+    const asked = ids.map(async (id, i) => {
+      const standing = standings?.[i]
+      const isTouchDue = this.#isTouchDue(this.#streamOnlyTouchedAt.get(id) ?? Number.NEGATIVE_INFINITY)
+      if (standing && !isTouchDue && this.options.isHolder(id, standing)) return
+      const record = (await this.options.load(id))?.record
+      if (!record) return await this.options.ongone(id, undefined)
+      if (!isTouchDue) return
+      this.#streamOnlyTouchedAt.set(id, monotonic())
+      await this.store.touch(id, this.ttlOf(record))
+    })
+    await Promise.allSettled(asked)
+  }
+
+  /** Undefined: the store cannot tell how many sessions stand at once. */
+  async #look(ids: readonly string[]): Promise<readonly (SessionStanding | undefined)[] | undefined> {
+    return await this.store.look?.(ids)
+  }
+
+  #isAsKnown(live: LiveSession, standing: SessionStanding | undefined): boolean {
+    return (
+      standing?.revision === live.record?.revision && standing !== undefined && this.options.isHolder(live.id, standing)
+    )
   }
 
   async touch(live: LiveSession): Promise<void> {
@@ -70,13 +130,9 @@ export class Freshness {
     if (await this.store.touch(live.id, this.ttlOf(live.record))) live.touchedAt = monotonic()
   }
 
-  /** The same for a session that has only streams here: they end with it, and keep it from expiring. */
-  async compareStreams(id: string): Promise<void> {
-    const record = (await this.options.load(id))?.record
-    if (!record) return await this.options.ongone(id, undefined)
-    if (!this.#isTouchDue(this.#streamOnlyTouchedAt.get(id) ?? Number.NEGATIVE_INFINITY)) return
-    this.#streamOnlyTouchedAt.set(id, monotonic())
-    await this.store.touch(id, this.ttlOf(record))
+  async #touchIfDue(live: LiveSession): Promise<void> {
+    const used = live.usedAt > live.touchedAt || live.awaited
+    if (used && this.#isTouchDue(live.touchedAt)) await this.touch(live)
   }
 
   /** Forgets sessions that have no streams here any more. */
@@ -86,5 +142,12 @@ export class Freshness {
 
   #isTouchDue(touchedAt: number): boolean {
     return monotonic() - touchedAt > Math.min(this.options.idleTtl / 10, MAX_TOUCH_INTERVAL)
+  }
+}
+
+async function inParts<T>(all: readonly T[], work: (part: readonly T[]) => Promise<void>): Promise<void> {
+  // A part that fails is told by the backend, and looked at again soon.
+  for (let start = 0; start < all.length; start += MAX_SESSIONS) {
+    await work(all.slice(start, start + MAX_SESSIONS)).catch(() => {})
   }
 }

@@ -33,6 +33,11 @@ export class Holdings {
     return holding.name
   }
 
+  isHolder(session: string, { holders }: Held): boolean {
+    const name = this.#holdings.get(session)?.name
+    return holders === undefined || (name !== undefined && holders.includes(name))
+  }
+
   /** To be called whenever the last of a session may have gone from here. */
   review(session: string): void {
     const holding = this.#holdings.get(session)

@@ -1,7 +1,7 @@
 /** The sessions that this node has live: found for each request, restored when they are not, dropped when idle. */
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Held, SessionRecord, StoredSession } from '../backend/backend.js'
+import type { SessionRecord, StoredSession } from '../backend/backend.js'
 import { type BoundedBackend, Unavailable } from '../backend/bounded.js'
 import type { Cluster } from '../cluster/cluster.js'
 import type { Streams } from '../stream/streams.js'
@@ -9,7 +9,7 @@ import type { UnfinishedStream } from '../stream/unfinished.js'
 import { monotonic } from '../util/clock.js'
 import { Interval } from '../util/interval.js'
 import { within } from '../util/within.js'
-import type { JSONRPCNotification, JSONRPCRequest, JSONRPCResponse } from '../wire/jsonrpc.js'
+import type { JSONRPCRequest } from '../wire/jsonrpc.js'
 import type { Caller, HttpRequest } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
 import { isSessionId } from '../wire/rules.js'
@@ -26,6 +26,7 @@ import { type Resident, Residents } from './residents.js'
 import { type Broadcast, type RoutedSession, Routing } from './routing.js'
 import { isSafe } from './safe-to-repeat.js'
 import type { CloseReason, ServerFactory, SessionHooks } from './session.js'
+import { StoredSessions } from './stored-sessions.js'
 import { infoOf } from './view.js'
 
 /** How often a request may find that the instance restored for it has closed at once. */
@@ -52,6 +53,8 @@ export interface SessionsOptions {
 }
 
 export class Sessions {
+  /** What needs no instance here. */
+  readonly stored: StoredSessions
   readonly #residents: Residents
   readonly #freshness: Freshness
   readonly #routing: Routing
@@ -60,6 +63,8 @@ export class Sessions {
   #unlisten: (() => void) | undefined
   readonly #building: Building
   readonly #sweeper: Interval
+  /** The comparison of this node's sessions with the store that is under way. */
+  #comparing: Promise<void> | undefined
   #left = false
   #closed = false
 
@@ -89,6 +94,7 @@ export class Sessions {
     this.#freshness = new Freshness(node, backend.sessions, {
       ...options,
       load,
+      isHolder: (id, held) => this.#holdings.isHolder(id, held),
       ongone: (id, record) => this.#end(id, record, record && 'gone'),
     })
     this.#routing = new Routing(cluster, {
@@ -101,6 +107,14 @@ export class Sessions {
       broadcast: (broadcast) => this.#broadcasts.tell(broadcast),
       held: (id) => backend.sessions.load(id),
       others: (id, held) => this.#holdings.others(id, held),
+    })
+    const mayRestore = (record: SessionRecord, request: HttpRequest) => this.#mayRestore(record, request)
+    this.stored = new StoredSessions({
+      backend,
+      routing: this.#routing,
+      isLive: (id) => this.#residents.has(id),
+      mayRestore,
+      ondeleted: (record, by) => this.#end(record.id, record, by === 'this node' ? 'deleted' : undefined),
     })
     const host: LiveSessionHost = {
       nodeId: node.id,
@@ -132,7 +146,7 @@ export class Sessions {
         return await this.#load(id)
       },
       isLive: (id) => this.#residents.has(id),
-      mayRestore: (record, request) => this.#mayRestore(record, request),
+      mayRestore,
       onbuilt: (live) => this.#built(live),
       onended: (id) => this.#holdings.review(id),
     })
@@ -193,48 +207,13 @@ export class Sessions {
     }
   }
 
+  isLive(id: string): boolean {
+    return this.#residents.has(id)
+  }
+
   /** Makes a session live before a request asks for it. Whom it belongs to is left for the requests to prove. */
   async restore(id: string, request: HttpRequest): Promise<void> {
     if (!this.#residents.has(id)) await this.#open(id, UNPROVEN, request)
-  }
-
-  /** Whether the session exists and belongs to the principal; without making it live. */
-  async owns(id: string, principal: Principal): Promise<boolean> {
-    return (await this.#loadFor(id, principal)) !== undefined
-  }
-
-  /**
-   * The session of a request that needs no instance here, as it is stored; undefined: it is live here.
-   *
-   * @throws Refusal if the request has no session.
-   */
-  async stored(id: string, caller: Caller): Promise<StoredSession | undefined> {
-    return this.#residents.has(id) ? undefined : await this.#storedFor(id, caller)
-  }
-
-  /**
-   * Sends a message on to the instance that it is for, which is not here.
-   *
-   * @throws Refusal if it cannot be delivered.
-   */
-  forward(session: StoredSession, message: JSONRPCResponse | JSONRPCNotification): Promise<void> {
-    return this.#routing.forward(session, message)
-  }
-
-  /**
-   * A client's DELETE.
-   *
-   * @throws Refusal if the request has no session.
-   */
-  async remove(id: string, caller: Caller): Promise<void> {
-    const { record } = await this.#storedFor(id, caller)
-    if (!(await this.#delete(record))) throw new Refusal('sessionNotFound')
-  }
-
-  /** Ends a session for good; false if there was none. */
-  async delete(id: string): Promise<boolean> {
-    const stored = isSessionId(id) ? await this.backend.sessions.load(id) : undefined
-    return stored !== undefined && (await this.#delete(stored.record))
   }
 
   /** Sends a notification to each session that a node has at hand, or to those of them that are subscribed to `uri`. */
@@ -343,21 +322,6 @@ export class Sessions {
     }
   }
 
-  /** The session as it is stored, if it belongs to the principal. */
-  async #loadFor(id: string, principal: Principal): Promise<StoredSession | undefined> {
-    const stored = isSessionId(id) ? await this.backend.sessions.load(id) : undefined
-    return stored && samePrincipal(id, stored.record.principal, principal) ? stored : undefined
-  }
-
-  /** The session of a request as it is stored, which is not made live. Whoever may not restore it has no such session. */
-  async #storedFor(id: string, { principal, request }: Caller): Promise<StoredSession> {
-    const stored = await this.#loadFor(id, principal)
-    if (!stored) throw new Refusal('sessionNotFound')
-    const isMine = this.#residents.has(id) || (await this.#mayRestore(stored.record, request))
-    if (!isMine) throw new Refusal('sessionNotFound')
-    return stored
-  }
-
   /** Finishes a stream that nobody writes any more. A backend that is away for a moment is no reason to leave it undone. */
   async #finish(unfinished: UnfinishedStream, caller: Caller): Promise<void> {
     const deadline = monotonic() + FINISH_PATIENCE
@@ -372,19 +336,6 @@ export class Sessions {
     }
   }
 
-  /** False: somebody else has deleted it meanwhile. */
-  async #delete(record: SessionRecord): Promise<boolean> {
-    const { id } = record
-    const held: Held | undefined = await this.backend.sessions.delete(id)
-    // The session is gone from here on; events that stay behind because the log is away expire by themselves.
-    await Promise.all([
-      held && this.#routing.deleted(id, held),
-      this.backend.events.delete(id).catch(() => {}),
-      this.#end(id, record, held && 'deleted'),
-    ])
-    return held !== undefined
-  }
-
   /** Ends whatever of a session is on this node. */
   async #end(id: string, record: SessionRecord | undefined, reason: CloseReason | undefined): Promise<void> {
     this.#building.stop(id)
@@ -397,14 +348,16 @@ export class Sessions {
   #sweep(): void {
     const { open, connections } = this.streams
     if (this.#residents.size === 0 && open.size === 0) this.#sweeper.stop()
+    const doubtful: Resident[] = []
     this.#residents.sweep((busy) => {
       if (connections.count(busy.live.id) > 0) busy.live.usedAt = monotonic()
-      if (this.#freshness.doubt(busy.live)) this.#freshness.check(busy).catch(() => {})
+      if (!busy.checking && this.#freshness.doubt(busy.live)) doubtful.push(busy)
     })
     this.#freshness.forgetStreams((id) => connections.count(id) > 0)
-    for (const id of open.sessions()) {
-      if (!this.#residents.has(id)) this.#freshness.compareStreams(id).catch(() => {})
-    }
+    const streamOnly = open.sessions().filter((id) => !this.#residents.has(id))
+    this.#comparing ??= this.#freshness.compareAll(doubtful, streamOnly).finally(() => {
+      this.#comparing = undefined
+    })
   }
 }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import type { Backend, Held } from '../backend/backend.js'
 import { atOnce, type ContractCase, casesOf, LONG, type Make, present } from './kit.js'
-import { newRecord, nextRevision, randomId } from './samples.js'
+import { hostileTexts, newRecord, nextRevision, randomId } from './samples.js'
 
 /** The contract of holders. Leave it out for a session store that does not keep them. */
 export function holdersContract(make: Make): ContractCase[] {
@@ -40,6 +40,28 @@ export function holdersContract(make: Make): ContractCase[] {
       assert.equal(await a.sessions.load(record.id, 'one:1'), undefined)
       assert.equal(await b.sessions.create(record, LONG), true)
       assert.deepEqual(await holdersOf(a, record.id), [])
+    }),
+
+    it('look tells how each session stands, in its place', async ({ a, b }) => {
+      const records = Array.from({ length: 20 }, (_, index) => newRecord({ createdAt: index }))
+      for (const record of records) await a.sessions.create(record, LONG, 'one:1')
+      await b.sessions.update(nextRevision(present(records[3], 'record'), 'x'), 1, LONG)
+      await b.sessions.load(present(records[4], 'record').id, 'two:1')
+      await b.sessions.delete(present(records[5], 'record').id)
+      const ids = records.map(({ id }) => id)
+      const look = await a.sessions.look?.([randomId(), ...ids, ...hostileTexts('s')])
+      if (look === undefined) return
+      assert.equal(look.length, 21 + hostileTexts('s').length)
+      assert.equal(look[0], undefined)
+      assert.deepEqual(look[1], { revision: 1, holders: ['one:1'] })
+      assert.deepEqual(look[4], { revision: 2, holders: ['one:1'] })
+      assert.deepEqual(sorted(present(look[5], 'session')), ['one:1', 'two:1'])
+      assert.equal(look[6], undefined)
+      assert.deepEqual(
+        look.slice(21),
+        hostileTexts('s').map(() => undefined),
+      )
+      assert.deepEqual(await a.sessions.look?.([]), [])
     }),
 
     it('release takes names out, and nothing else', async ({ a, b }) => {

@@ -30,6 +30,13 @@ export function sessionStore(now: Clock, tombstones: ExpiringMap<true>): Require
       return { record: parse(stored), ...heldBy(stored) }
     },
 
+    async look(ids) {
+      return ids.map((id) => {
+        const stored = sessions.get(id)
+        return stored && { revision: stored.revision, ...heldBy(stored) }
+      })
+    },
+
     async release(id, holders) {
       for (const holder of holders) sessions.get(id)?.holders.delete(holder)
     },

@@ -26,6 +26,19 @@ export function sessionStore(database: Database): Required<SessionStore> {
       return row && { record: parse(row[0]), ...heldBy(row[1]) }
     },
 
+    async look(ids) {
+      const names = ids.map(key)
+      const rows = await database.query(
+        `select id, revision::text, holders from ${s}.sessions
+         where id in (select json_array_elements_text($1::text::json)) and expires_at > clock_timestamp()`,
+        [JSON.stringify(names)],
+      )
+      const found = new Map(
+        rows.map(([id, revision, holders]) => [id, { revision: Number(revision), ...heldBy(holders) }]),
+      )
+      return names.map((name) => found.get(name))
+    },
+
     async release(id, holders) {
       await database.query(`select ${s}.release($1, $2)::text`, [key(id), holders.join(' ')])
     },

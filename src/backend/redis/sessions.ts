@@ -26,6 +26,12 @@ end
 return {record, holders}
 `)
 
+const LOOK = script(`
+local found = {}
+for i, key in ipairs(KEYS) do found[i] = redis.call('HMGET', key, 'revision', 'holders') end
+return found
+`)
+
 const RELEASE = script(`
 local holders = redis.call('HGET', KEYS[1], 'holders')
 if not holders then return 0 end
@@ -87,6 +93,15 @@ export function sessionStore(link: Link, keys: Keys, writes: Writes = link): Req
       const [text, holders] = loaded as unknown[]
       const record = parse(text)
       return record && { record, ...heldBy(holders ?? '') }
+    },
+
+    async look(ids) {
+      const names = ids.map((id) => keys.session(id))
+      const one = (key: string) => link.send(key, ['hmget', key, 'revision', 'holders'])
+      const found = (await link.hasOneServer()) ? run(link, LOOK, names) : Promise.all(names.map(one))
+      return ((await found) as [unknown, unknown][]).map(([revision, holders]) =>
+        typeof revision === 'string' ? { revision: Number(revision), ...heldBy(holders ?? '') } : undefined,
+      )
     },
 
     async release(id, holders) {

@@ -2,6 +2,7 @@ import type Sqlite from 'better-sqlite3'
 import {
   type Held,
   type SessionRecord,
+  type SessionStanding,
   type SessionStore,
   type SetStateOutcome,
   type StateEntry,
@@ -17,13 +18,17 @@ export function sessionStore(database: Database): Required<SessionStore> {
   const { read, write } = database.statements(({ durable }) => prepare(durable, database.now))
   // A power failure that takes the last holders takes their nodes as well.
   const quick = database.statements(({ quick }) => prepareHolders(quick, database.now))
+  /** Without a write, and its lock, if that is nobody new. */
+  const hold = async (id: string, holder: string): Promise<StoredSession | undefined> => {
+    const stored = await read((sessions) => sessions.load(id))
+    if (!stored || stored.holders?.includes(holder)) return stored
+    return quick.write((sessions) => sessions.loadAndHold(id, holder))
+  }
 
   return {
     create: (record, ttl, holder) => write((sessions) => sessions.create(record, ttl, holder)),
-    load: (id, holder) =>
-      holder === undefined
-        ? read((sessions) => sessions.load(id))
-        : quick.write((sessions) => sessions.loadAndHold(id, holder)),
+    load: (id, holder) => (holder === undefined ? read((sessions) => sessions.load(id)) : hold(id, holder)),
+    look: (ids) => read((sessions) => sessions.look(ids)),
     release: (id, holders) => quick.write((sessions) => sessions.release(id, holders)),
     update: (record, expected, ttl) => write((sessions) => sessions.update(record, expected, ttl)),
     touch: (id, ttl) => write((sessions) => sessions.touch(id, ttl)),
@@ -62,6 +67,9 @@ function prepare(db: Sqlite.Database, now: () => number) {
     'INSERT INTO sessions (id, revision, expires_at, record, holders) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING',
   )
   const select = db.prepare<[string, number], Row>(SELECT)
+  const standing = db.prepare<[string, number], { revision: number; holders: string }>(
+    'SELECT revision, holders FROM sessions WHERE id = ? AND expires_at > ?',
+  )
   const update = db
     .prepare<[number, number, string, string, number, number], string>(
       `UPDATE sessions SET revision = ?, expires_at = ?, record = ? WHERE id = ? AND revision = ? AND expires_at > ?
@@ -105,6 +113,15 @@ function prepare(db: Sqlite.Database, now: () => number) {
       const row = select.get(id, now())
       return row && { record: parse(row.record), ...heldBy(row) }
     },
+
+    /** A statement for each, which in this process costs no more than one for all. */
+    look: db.transaction((ids: readonly string[]): (SessionStanding | undefined)[] => {
+      const time = now()
+      return ids.map((id) => {
+        const row = standing.get(id, time)
+        return row && { revision: row.revision, ...heldBy(row) }
+      })
+    }).deferred,
 
     update(record: SessionRecord, expected: number, ttl: number): Held | undefined {
       const time = now()

@@ -1,0 +1,84 @@
+/** Sessions as they are in the store: what can be done for a request that needs no instance here. */
+import type { SessionRecord, StoredSession } from '../backend/backend.js'
+import type { BoundedBackend } from '../backend/bounded.js'
+import type { JSONRPCNotification, JSONRPCResponse } from '../wire/jsonrpc.js'
+import type { Caller, HttpRequest } from '../wire/message.js'
+import { Refusal } from '../wire/refusal.js'
+import { isSessionId } from '../wire/rules.js'
+import { type Principal, samePrincipal } from './principal.js'
+import type { Routing } from './routing.js'
+
+export interface StoredSessionsHost {
+  readonly backend: BoundedBackend
+  readonly routing: Routing
+  isLive(id: string): boolean
+  /** Whether this request may restore the session. */
+  mayRestore(record: SessionRecord, request: HttpRequest): Promise<boolean>
+  /** The session has been deleted; `by`: it was this node that did it. */
+  ondeleted(record: SessionRecord, by: 'this node' | 'another one'): Promise<void>
+}
+
+export class StoredSessions {
+  constructor(private readonly host: StoredSessionsHost) {}
+
+  /**
+   * The session of a request. Whoever may not restore it has no such session.
+   *
+   * @throws Refusal if the request has no session.
+   */
+  async find(id: string, { principal, request }: Caller): Promise<StoredSession> {
+    const { isLive, mayRestore } = this.host
+    const stored = await this.#of(id, principal)
+    if (!stored || !(isLive(id) || (await mayRestore(stored.record, request)))) throw new Refusal('sessionNotFound')
+    return stored
+  }
+
+  /** Whether the session exists and belongs to the principal. */
+  async owns(id: string, principal: Principal): Promise<boolean> {
+    return (await this.#of(id, principal)) !== undefined
+  }
+
+  /**
+   * Sends a message on to the instance that it is for, which is not here.
+   *
+   * @throws Refusal if it cannot be delivered.
+   */
+  forward(session: StoredSession, message: JSONRPCResponse | JSONRPCNotification): Promise<void> {
+    return this.host.routing.forward(session, message)
+  }
+
+  /**
+   * A client's DELETE.
+   *
+   * @throws Refusal if the request has no session.
+   */
+  async remove(id: string, caller: Caller): Promise<void> {
+    const { record } = await this.find(id, caller)
+    if (!(await this.#delete(record))) throw new Refusal('sessionNotFound')
+  }
+
+  /** Ends a session for good; false if there was none. */
+  async delete(id: string): Promise<boolean> {
+    const stored = isSessionId(id) ? await this.host.backend.sessions.load(id) : undefined
+    return stored !== undefined && (await this.#delete(stored.record))
+  }
+
+  async #of(id: string, principal: Principal): Promise<StoredSession | undefined> {
+    const stored = isSessionId(id) ? await this.host.backend.sessions.load(id) : undefined
+    return stored && samePrincipal(id, stored.record.principal, principal) ? stored : undefined
+  }
+
+  /** False: somebody else has deleted it meanwhile. */
+  async #delete(record: SessionRecord): Promise<boolean> {
+    const { backend, routing, ondeleted } = this.host
+    const { id } = record
+    const held = await backend.sessions.delete(id)
+    // The session is gone from here on; events that stay behind because the log is away expire by themselves.
+    await Promise.all([
+      held && routing.deleted(id, held),
+      backend.events.delete(id).catch(() => {}),
+      ondeleted(record, held ? 'this node' : 'another one'),
+    ])
+    return held !== undefined
+  }
+}
