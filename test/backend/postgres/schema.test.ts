@@ -1,4 +1,5 @@
 import { expect, onTestFinished, test } from 'vitest'
+import { MIGRATIONS } from '../../../src/backend/postgres/migrations.js'
 import { postgres } from '../../../src/backend/postgres.js'
 import { describeWith, postgresUrl, unique } from '../../services/use.js'
 import { record } from '../record.js'
@@ -16,7 +17,7 @@ describeWith('PostgreSQL', await postgresUrl(), (url) => {
         expect(await sessions.create(record(`${index}`), 60_000)).toBe(true)
       }),
     )
-    expect(await count(schema, 'migrations')).toBe(2)
+    expect(await count(schema, 'migrations')).toBe(MIGRATIONS.length)
     expect(await count(schema, 'sessions')).toBe(20)
     await Promise.all(backends.map(({ migrate }) => migrate()))
   })
@@ -29,7 +30,7 @@ describeWith('PostgreSQL', await postgresUrl(), (url) => {
     await older.migrate()
     expect(await older.sessions.load('x')).toBeUndefined()
     await older.close()
-    expect(await count(schema, 'migrations')).toBe(3)
+    expect(await count(schema, 'migrations')).toBe(MIGRATIONS.length + 1)
   })
 
   test('a schema that somebody dropped is made again', async () => {
