@@ -52,6 +52,7 @@ export class Messages {
   readonly incarnation: readonly string[]
   readonly #database: Database
   readonly #read: string
+  readonly #readOne: string
   readonly #find: string
 
   constructor(database: Database) {
@@ -69,6 +70,10 @@ export class Messages {
         with ordinality as rung (id, channel, n)
       join ${s}.messages as message on message.id = rung.id and message.channel = rung.channel
       where expires_at > clock_timestamp() order by rung.n`
+    // The usual case, in half the time.
+    this.#readOne = `
+      select id::text, channel, body from ${s}.messages
+      where id = $1::text::bigint and channel = $2 and expires_at > clock_timestamp()`
     this.#find = `
       select id::text, channel from unnest(string_to_array($1::text, ',')) as wanted (channel) join ${s}.messages using (channel)
       where expires_at > clock_timestamp() order by id`
@@ -82,7 +87,7 @@ export class Messages {
   /** The messages that are there, in the order of `rings`. */
   async read(line: Line, rings: readonly Ring[]): Promise<Message[]> {
     const values = [rings.map(({ id }) => id).join(), rings.map(({ channel }) => channel).join()]
-    const rows = await line.query(this.#read, values, READ_LIMIT)
+    const rows = await line.query(rings.length === 1 ? this.#readOne : this.#read, values, READ_LIMIT)
     return rows.map(([id, channel, body]) => ({
       id: Number(id),
       channel: channel ?? '',

@@ -15,6 +15,9 @@ import {
   type Value,
 } from './connection.js'
 
+/** How long a connection of the user's pool may take to answer, in milliseconds. It may have died while nobody used it. */
+const LENT_LIMIT = 1_000
+
 // The parts of the library that are used, so that it need not be installed for our types.
 
 interface PgQuery {
@@ -73,17 +76,33 @@ export function clientForPgPool(pool: PgPool): Client {
           'postgres: the pool has a single connection, and one is kept for LISTEN; give it more (`max`), or set `listenUrl`',
         )
       }
-      const lent = pool.connect()
-      const connection = await within(LINE_CONNECT_TIMEOUT, lent).catch((error) => {
-        // It may still come, and nobody would give it back.
-        lent.then((late) => late.release()).catch(() => {})
-        throw error
-      })
-      return lineOn(connection, () => connection.release(true), events)
+      const deadline = performance.now() + LINE_CONNECT_TIMEOUT
+      for (;;) {
+        const connection = await borrow(pool, deadline - performance.now())
+        const line = lineOn(connection, () => connection.release(true), events)
+        try {
+          await line.run(['select 1::text'], LENT_LIMIT)
+          return line
+        } catch (error) {
+          void line.drop()
+          if (performance.now() > deadline) throw error
+        }
+      }
     },
     async close() {
       pool.off('error', ignore)
     },
+  }
+}
+
+async function borrow(pool: PgPool, limit: number): ReturnType<PgPool['connect']> {
+  const lent = pool.connect()
+  try {
+    return await within(limit, lent)
+  } catch (error) {
+    // It may still come, and nobody would give it back.
+    lent.then((late) => late.release()).catch(() => {})
+    throw error
   }
 }
 

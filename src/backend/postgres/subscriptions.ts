@@ -3,13 +3,13 @@ import { within } from '../../util/within.js'
 import { type Client, closedError, isAnswer, type Line } from './connection.js'
 import type { Database } from './database.js'
 import { Deliveries } from './deliveries.js'
-import { Link, TIMING } from './link.js'
+import { Link, type LinkTiming, TIMING } from './link.js'
 import { idIn, type Messages } from './messages.js'
 
 /** How long subscribing may take, with the connection lost and made again meanwhile, in milliseconds. */
 const SUBSCRIBE_TIMEOUT = 5_000
 
-/** How long LISTEN may take, in milliseconds. A new connection listens to all channels at once. */
+/** How long a new connection may take to listen to all channels, in milliseconds. */
 const LISTEN_LIMIT = 4_000
 
 type Listener = (text: string) => void
@@ -32,6 +32,7 @@ export class Subscriptions {
   readonly #messages: Messages
   readonly #link: Link
   readonly #deliveries: Deliveries
+  readonly #timing: LinkTiming
   readonly #channels = new Map<string, Set<Subscriber>>()
   /** What the connection listens to. */
   #listened = new Set<string>()
@@ -43,9 +44,10 @@ export class Subscriptions {
   /** Of the table, see {@link Messages.incarnation}. */
   #incarnation: string | undefined
 
-  constructor(client: Pick<Client, 'connect'>, database: Database, messages: Messages, timing = TIMING) {
+  constructor(client: Pick<Client, 'connect'>, database: Database, messages: Messages, timing: LinkTiming = TIMING) {
     this.#database = database
     this.#messages = messages
+    this.#timing = timing
     const work = {
       prepare: (line: Line) => this.#prepare(line),
       opened: () => {
@@ -56,8 +58,7 @@ export class Subscriptions {
         const id = idIn(payload)
         if (id !== undefined && this.#channels.has(channel)) this.#deliveries.ring({ id, channel })
       },
-      prove: (line: Line) =>
-        this.#isSyncing ? line.run(['select 1::text'], timing.proveLimit) : this.#sync(line, [], timing.proveLimit),
+      prove: (line: Line) => (this.#isSyncing ? line.run(['select 1::text'], timing.proveLimit) : this.#sync(line, [])),
     }
     this.#link = new Link(client, work, timing)
     this.#deliveries = new Deliveries(this.#link, messages, {
@@ -125,7 +126,7 @@ export class Subscriptions {
       .splice(0)
       .filter(({ channel, subscriber }) => this.#channels.get(channel)?.has(subscriber))
     try {
-      const newest = await this.#link.use(line, (line) => this.#sync(line, joins, LISTEN_LIMIT))
+      const newest = await this.#link.use(line, (line) => this.#sync(line, joins))
       for (const { subscriber, resolve } of joins) {
         subscriber.after = newest
         resolve()
@@ -141,15 +142,18 @@ export class Subscriptions {
     }
   }
 
-  /** Brings what the connection listens to up to date. Resolves with the newest message's id. One at a time. */
-  async #sync(line: Line, joins: readonly Join[], limit: number): Promise<number> {
+  /**
+   * Brings what the connection listens to up to date, and proves that it is alive. Resolves with the newest message's id. One at
+   * a time.
+   */
+  async #sync(line: Line, joins: readonly Join[]): Promise<number> {
     this.#isSyncing = true
     const unused = [...this.#unused]
     const wanted = [...new Set(joins.map(({ channel }) => channel))].filter((channel) => !this.#listened.has(channel))
     const statements = [...unused.map(unlisten), ...wanted.map(listen), this.#messages.newest]
     this.#unused.clear()
     try {
-      const [row] = await this.#database.use(() => line.run(statements, limit))
+      const [row] = await this.#database.use(() => line.run(statements, this.#timing.proveLimit))
       if (line !== this.#link.line) throw new Error('postgres: the connection for LISTEN was replaced')
       for (const channel of unused) this.#listened.delete(channel)
       for (const channel of wanted) this.#listened.add(channel)
