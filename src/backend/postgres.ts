@@ -40,7 +40,8 @@ export interface PostgresSettings {
   retention?: Retention
   /**
    * Where to connect for LISTEN: an address like `url`. LISTEN needs a connection of its own, so this is for a `url` or `pool`
-   * that leads to a pooler (PgBouncer, RDS Proxy), and says where the server itself is. Default: what `url` or `pool` says.
+   * that leads to a pooler (PgBouncer, RDS Proxy), and says where the server itself is. Its user needs the same rights. Default:
+   * what `url` or `pool` says.
    */
   listenUrl?: string
 }
