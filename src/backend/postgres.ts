@@ -144,7 +144,7 @@ function connectTo({ url, pool }: PostgresOptions): { client: Client; name: stri
 
 function isClient(pool: unknown): boolean {
   const has = (...names: string[]) => names.every((name) => typeof Reflect.get(Object(pool), name) === 'function')
-  return has('unsafe', 'listen') || (has('query', 'connect', 'on', 'off') && 'options' in Object(pool))
+  return 'options' in Object(pool) && (has('unsafe') || has('query', 'connect', 'on', 'off'))
 }
 
 function checkUrl(url: unknown, option: string): { text: string; host: string; pathname: string } {
