@@ -3,7 +3,7 @@ import type { CompleteBackend, Retention } from './backend.js'
 import { checkNames, checkRetention } from './options.js'
 import { messageBus } from './postgres/bus.js'
 import { clientForPool, clientForUrl } from './postgres/client.js'
-import type { Client } from './postgres/connection.js'
+import { type Client, isAnswer, type Row } from './postgres/connection.js'
 import { openDatabase } from './postgres/database.js'
 import { eventLog } from './postgres/events.js'
 import type { PgPool } from './postgres/pg.js'
@@ -32,7 +32,7 @@ export type PostgresOptions = PostgresSettings &
 
 export interface PostgresSettings {
   /**
-   * The schema that holds the tables and functions, and the name of the notification channel; made if it is missing. Letters,
+   * The schema that holds the tables and functions; made if it is missing. Notification channels are named after it. Letters,
    * digits, `_` and `-`; case counts. Default `mcp_roam`.
    */
   schema?: string
@@ -40,7 +40,8 @@ export interface PostgresSettings {
   retention?: Retention
   /**
    * Where to connect for LISTEN: an address like `url`. LISTEN needs a connection of its own, so this is for a `url` or `pool`
-   * that leads to a pooler (PgBouncer, RDS Proxy), and says where the server itself is. Default: what `url` or `pool` says.
+   * that leads to a pooler (PgBouncer, RDS Proxy), and says where the server itself is. Its user needs the same rights. Default:
+   * what `url` or `pool` says.
    */
   listenUrl?: string
 }
@@ -90,9 +91,19 @@ export function postgres(options: PostgresOptions): PostgresBackend {
   const { listenUrl } = options
   const listenClient = listenUrl === undefined ? client : clientForUrl(checkUrl(listenUrl, 'listenUrl').text)
 
-  const database = openDatabase(client, schema)
-  const bus = messageBus(database, schema, (onPayload) => listenClient.listen(schema, onPayload))
+  const database = openDatabase({ ...client, query: watched }, schema)
+  const bus = messageBus(database, schema, listenClient)
   const stopSweeper = startSweeper(database)
+
+  /** What fails here may have been lost for the connection that listens as well, which hears nothing of it. */
+  async function watched(...statement: Parameters<Client['query']>): Promise<Row[]> {
+    try {
+      return await client.query(...statement)
+    } catch (error) {
+      if (!isAnswer(error)) bus.doubt()
+      throw error
+    }
+  }
 
   const close = async () => {
     stopSweeper()
@@ -133,7 +144,7 @@ function connectTo({ url, pool }: PostgresOptions): { client: Client; name: stri
 
 function isClient(pool: unknown): boolean {
   const has = (...names: string[]) => names.every((name) => typeof Reflect.get(Object(pool), name) === 'function')
-  return has('unsafe', 'listen') || (has('query', 'connect', 'on', 'off') && 'options' in Object(pool))
+  return 'options' in Object(pool) && (has('unsafe') || has('query', 'connect', 'on', 'off'))
 }
 
 function checkUrl(url: unknown, option: string): { text: string; host: string; pathname: string } {

@@ -171,7 +171,8 @@ describe.each(DOORS)('through the %s adapter', (name) => {
     for (let n = 0; n < 3; n++) expect((await at.send({ body: initializeMessage() })).status).toBe(503)
     recover()
     await at.session()
-    expect(backend.calls.count('bus.subscribe')).toBe(1)
+    // To its own topic, and to that of all nodes.
+    expect(backend.calls.count('bus.subscribe')).toBe(2)
   })
 
   test('a draining node sends requests elsewhere, and lets through what running ones wait for', async () => {

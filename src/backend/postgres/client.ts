@@ -1,6 +1,6 @@
 /** Which client library it is: `pg` or `postgres` (postgres.js). The rest of the backend sees a `Client`. */
 import { ifInstalled } from '../optional.js'
-import { type Client, closedError, type Listening } from './connection.js'
+import { type Client, closedError } from './connection.js'
 import { clientForPg, clientForPgPool, type Pg, type PgPool } from './pg.js'
 import { clientForPostgresJs, clientForSql, type MakeSql, type PostgresJs } from './postgres-js.js'
 
@@ -42,17 +42,7 @@ export function clientForUrl(url: string, libraries: Libraries = INSTALLED): Cli
 
   return {
     query: async (text, values, limit) => (await open()).query(text, values, limit),
-    listen(channel, onPayload) {
-      let listening: Listening | undefined
-      return {
-        async ready() {
-          const client = await open()
-          listening ??= client.listen(channel, onPayload)
-          await listening.ready()
-        },
-        close: async () => listening?.close(),
-      }
-    },
+    connect: async (events) => (await open()).connect(events),
     async close() {
       closed = true
       const client = await opened?.catch(() => undefined)
@@ -62,8 +52,13 @@ export function clientForUrl(url: string, libraries: Libraries = INSTALLED): Cli
 }
 
 /** A client on a pool that the user made; `close` leaves it open. */
-export function clientForPool(pool: PgPool | PostgresJs): Client {
-  const client = 'unsafe' in pool ? clientForSql(pool) : clientForPgPool(pool)
+export function clientForPool(pool: PgPool | PostgresJs, libraries: Libraries = INSTALLED): Client {
+  const library = async () => {
+    const postgres = await libraries.postgres()
+    if (!postgres) throw new Error('postgres: the library of `pool` is not installed here; run `npm install postgres`')
+    return postgres
+  }
+  const client = 'unsafe' in pool ? clientForSql(pool, library) : clientForPgPool(pool)
   let closed = false
   const check = () => {
     if (closed) throw closedError()
@@ -73,9 +68,9 @@ export function clientForPool(pool: PgPool | PostgresJs): Client {
       check()
       return client.query(text, values, limit)
     },
-    listen(channel, onPayload) {
+    async connect(events) {
       check()
-      return client.listen(channel, onPayload)
+      return client.connect(events)
     },
     close() {
       closed = true

@@ -9,6 +9,8 @@ export interface Database {
   readonly used: boolean
   /** One statement, on tables that are there by the time it runs. */
   query(text: string, values: readonly Value[]): Promise<Row[]>
+  /** What `ask` resolves with. It may use the schema, over any connection. */
+  use<T>(ask: () => Promise<T>): Promise<T>
   /** Makes the schema or brings it up to date; does nothing if that was done. */
   migrate(): Promise<void>
 }
@@ -34,22 +36,25 @@ export function openDatabase(client: Client, schemaName: string): Database {
     return attempt
   }
 
+  const use = async <T>(ask: () => Promise<T>): Promise<T> => {
+    await migrate()
+    try {
+      return await ask()
+    } catch (error) {
+      // Somebody dropped the schema, or the address leads to another server now: the next statement makes it again.
+      if (SCHEMA_IS_MISSING.has((error as { code?: string }).code ?? '')) migrated = undefined
+      throw error
+    }
+  }
+
   return {
     schema,
     get used() {
       return used
     },
     migrate,
-    async query(text, values) {
-      await migrate()
-      try {
-        return await client.query(text, values)
-      } catch (error) {
-        // Somebody dropped the schema, or the address leads to another server now: the next statement makes it again.
-        if (SCHEMA_IS_MISSING.has((error as { code?: string }).code ?? '')) migrated = undefined
-        throw error
-      }
-    },
+    use,
+    query: (text, values) => use(() => client.query(text, values)),
   }
 }
 

@@ -2,6 +2,7 @@
 import { RECENT_BATCHES } from '../backend.js'
 import { eventLogMigration } from './migration-event-log.js'
 import { holdersMigration } from './migration-holders.js'
+import { messagesMigration } from './migration-messages.js'
 
 export interface Locks {
   /** Held while the schema changes. */
@@ -339,6 +340,7 @@ export const MIGRATIONS: readonly ((schema: string, quoted: string, locks: Locks
   `,
   holdersMigration,
   eventLogMigration,
+  messagesMigration,
 ]
 
 function sweeping(statement: string): string {

@@ -1,26 +1,22 @@
 /** Connections made with `pg`. */
+import { createHash } from 'node:crypto'
 import { within } from '../../util/within.js'
 import {
   APPLICATION,
   type Client,
   CONNECT_TIMEOUT,
-  closedError,
-  type Listening,
+  LINE_CONNECT_TIMEOUT,
+  LINE_END_TIMEOUT,
+  type Line,
+  type LineEvents,
   POOL_SIZE,
   QUERY_TIMEOUT,
   texts,
   type Value,
 } from './connection.js'
 
-/** How often the listening connection is tested, and how long it may take to answer, in milliseconds. */
-const TEST_INTERVAL = 15_000
-const TEST_TIMEOUT = 5_000
-
-/** Longest pause before the listening connection is made again, in milliseconds. */
-const LONGEST_PAUSE = 2_000
-
-/** How long `close` waits for the listening connection to end, in milliseconds. */
-const END_TIMEOUT = 1_000
+/** How long a connection of the user's pool may take to answer, in milliseconds. It may have died while nobody used it. */
+const LENT_LIMIT = 1_000
 
 // The parts of the library that are used, so that it need not be installed for our types.
 
@@ -29,17 +25,24 @@ interface PgQuery {
   values: Value[]
   rowMode: 'array'
   query_timeout: number
+  /** It is prepared under this name. */
+  name?: string
+}
+
+interface PgResult {
+  rows: unknown[][]
 }
 
 interface PgConnection {
-  query(query: PgQuery): Promise<{ rows: unknown[][] }>
-  on(event: 'notification', listener: (message: { payload?: string | undefined }) => void): unknown
+  /** A text of several statements has several results. */
+  query(query: PgQuery): Promise<PgResult | PgResult[]>
+  on(event: 'notification', listener: (message: { channel: string; payload?: string | undefined }) => void): unknown
   on(event: 'error' | 'end', listener: () => void): unknown
 }
 
 /** What is used of a `pg.Pool`. */
 export interface PgPool {
-  query(query: PgQuery): Promise<{ rows: unknown[][] }>
+  query(query: PgQuery): Promise<PgResult>
   connect(): Promise<PgConnection & { release(destroy?: boolean): void }>
   on(event: 'error', listener: () => void): unknown
   off(event: 'error', listener: () => void): unknown
@@ -65,23 +68,41 @@ export function clientForPgPool(pool: PgPool): Client {
   const ignore = () => {}
   // Without a listener pg throws, and a restart of the database would end the process. Listeners of the user still hear it.
   pool.on('error', ignore)
-  const connect = async () => {
-    const connection = await pool.connect()
-    return dedicate(connection, () => connection.release(true))
-  }
   return {
     query: queryOn(pool),
-    listen(channel, onPayload) {
+    async connect(events) {
       if (pool.options.max === 1) {
         throw new Error(
           'postgres: the pool has a single connection, and one is kept for LISTEN; give it more (`max`), or set `listenUrl`',
         )
       }
-      return listenOn(connect, channel, onPayload)
+      const deadline = performance.now() + LINE_CONNECT_TIMEOUT
+      for (;;) {
+        const connection = await borrow(pool, deadline - performance.now())
+        const line = lineOn(connection, () => connection.release(true), events)
+        try {
+          await line.run(['select 1::text'], LENT_LIMIT)
+          return line
+        } catch (error) {
+          void line.drop()
+          if (performance.now() > deadline) throw error
+        }
+      }
     },
     async close() {
       pool.off('error', ignore)
     },
+  }
+}
+
+async function borrow(pool: PgPool, limit: number): ReturnType<PgPool['connect']> {
+  const lent = pool.connect()
+  try {
+    return await within(limit, lent)
+  } catch (error) {
+    // It may still come, and nobody would give it back.
+    lent.then((late) => late.release()).catch(() => {})
+    throw error
   }
 }
 
@@ -95,16 +116,15 @@ export function clientForPg(pg: Pg, connectionString: string): Client {
   }
   const pool = new pg.Pool({ ...config, max: POOL_SIZE })
   pool.on('error', () => {})
-  const connect = async () => {
-    const connection = new pg.Client(config)
-    // Before connecting, because an error without a listener is thrown.
-    connection.on('error', () => {})
-    await connection.connect()
-    return dedicate(connection, () => void connection.end().catch(() => {}))
-  }
   return {
     query: queryOn(pool),
-    listen: (channel, onPayload) => listenOn(connect, channel, onPayload),
+    async connect(events) {
+      const connection = new pg.Client({ ...config, connectionTimeoutMillis: LINE_CONNECT_TIMEOUT })
+      // Before connecting, because an error without a listener is thrown.
+      const line = lineOn(connection, () => void connection.end().catch(() => {}), events)
+      await connection.connect()
+      return line
+    },
     close: () => pool.end(),
   }
 }
@@ -118,93 +138,39 @@ function queryOn(pool: Pick<PgPool, 'query'>): Client['query'] {
   }
 }
 
-/** A connection that nobody else uses. */
-interface Dedicated {
-  connection: PgConnection
-  /** Ends the connection, whatever its state. */
-  drop(): void
-  /** Resolves when the connection has ended. */
-  ended: Promise<void>
-}
-
-function dedicate(connection: PgConnection, drop: () => void): Dedicated {
-  return { connection, drop, ended: new Promise((resolve) => connection.on('end', resolve)) }
-}
-
-function listenOn(connect: () => Promise<Dedicated>, channel: string, onPayload: (payload: string) => void): Listening {
-  /** The connection that listens, if there is one. */
-  let current: Dedicated | undefined
-  let attempt: Promise<void> | undefined
-  let failures = 0
-  let closed = false
-  let retryTimer: NodeJS.Timeout | undefined
-  let testTimer: NodeJS.Timeout | undefined
-
-  const query = ({ connection }: Dedicated, text: string) =>
-    connection.query({ text, values: [], rowMode: 'array', query_timeout: TEST_TIMEOUT })
-
-  const retryLater = () => {
-    clearTimeout(retryTimer)
-    if (closed) return
-    const pause = Math.min(LONGEST_PAUSE, 50 * 2 ** failures++) * (0.5 + Math.random() / 2)
-    retryTimer = setTimeout(() => ready().catch(() => {}), pause)
-    retryTimer.unref()
-  }
-
-  const replace = (lost: Dedicated) => {
-    if (lost !== current) return
-    current = undefined
-    clearInterval(testTimer)
-    lost.drop()
-    retryLater()
-  }
-
-  const begin = async () => {
-    clearTimeout(retryTimer)
-    let made: Dedicated | undefined
-    try {
-      const fresh = await connect()
-      made = fresh
-      fresh.connection.on('notification', ({ payload }) => {
-        if (payload !== undefined && !closed) onPayload(payload)
-      })
-      fresh.connection.on('error', () => replace(fresh))
-      fresh.connection.on('end', () => replace(fresh))
-      await query(fresh, `listen "${channel}"`)
-      if (closed) throw closedError()
-      current = fresh
-      failures = 0
-      // A connection that a firewall forgot does not break: it is silent, until it is asked something.
-      testTimer = setInterval(() => query(fresh, 'select 1').catch(() => replace(fresh)), TEST_INTERVAL)
-      testTimer.unref()
-    } catch (error) {
-      made?.drop()
-      retryLater()
-      throw error
-    }
-  }
-
-  const ready = async (): Promise<void> => {
-    if (closed) throw closedError()
-    if (current) return
-    attempt ??= begin().finally(() => {
-      attempt = undefined
-    })
-    await attempt
-  }
-
+/** @param end Ends the connection, whatever its state. */
+function lineOn(connection: PgConnection, end: () => void, { notified, lost }: LineEvents): Line {
+  const ended = new Promise<void>((resolve) => connection.on('end', resolve))
+  // Until it has ended its errors need a listener, or they are thrown.
+  connection.on('error', lost)
+  connection.on('end', lost)
+  connection.on('notification', ({ channel, payload = '' }) => notified(channel, payload))
+  let dropped = false
   return {
-    ready,
-    async close() {
-      closed = true
-      clearTimeout(retryTimer)
-      clearInterval(testTimer)
-      const last = current
-      current = undefined
-      last?.drop()
-      // Until it has ended its errors need a listener, and the caller may be about to take away the pool's.
-      if (last) await within(END_TIMEOUT, last.ended).catch(() => {})
-      await attempt?.catch(() => {})
+    async run(statements, limit) {
+      const answer = await connection.query({
+        text: statements.join(';'),
+        values: [],
+        rowMode: 'array',
+        query_timeout: limit,
+      })
+      const last = Array.isArray(answer) ? answer.at(-1) : answer
+      return (last?.rows ?? []).map(texts)
+    },
+    async query(text, values, limit) {
+      const answer = await connection.query({
+        name: createHash('sha256').update(text).digest('hex').slice(0, 32),
+        text,
+        values: [...values],
+        rowMode: 'array',
+        query_timeout: limit,
+      })
+      return (Array.isArray(answer) ? [] : answer.rows).map(texts)
+    },
+    async drop() {
+      if (!dropped) end()
+      dropped = true
+      await within(LINE_END_TIMEOUT, ended).catch(() => {})
     },
   }
 }

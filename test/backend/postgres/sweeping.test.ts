@@ -13,6 +13,7 @@ test('sweeping goes on while batches are full, starts with the first use, and en
     schema: '"s"',
     used: false,
     migrate: async () => {},
+    use: () => expect.unreachable(),
     query: async (...statement: unknown[]) => {
       sweeps.push(statement)
       const answer = answers.shift()
