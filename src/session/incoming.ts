@@ -12,6 +12,7 @@ import { Refusal } from '../wire/refusal.js'
 import { askingNode } from './client-requests.js'
 import type { Instance } from './instance.js'
 import { RequestExtra } from './message-extra.js'
+import type { OpeningQuestions } from './opening-questions.js'
 import type { Outgoing } from './outgoing.js'
 import type { Routing } from './routing.js'
 import type { RunningRequests } from './running-requests.js'
@@ -23,6 +24,7 @@ export interface IncomingHost {
   readonly instance: Instance
   readonly running: RunningRequests
   readonly outgoing: Outgoing
+  readonly opening: OpeningQuestions
   readonly routing: Routing
   /** Stores what a notification changes. */
   journal(message: JSONRPCNotification): Promise<void>
@@ -71,11 +73,13 @@ export class Incoming {
   }
 
   /** A client's response to a request of this instance, or progress of one; false if there is no such request. */
-  deliver(message: JSONRPCMessage): boolean {
+  async deliver(message: JSONRPCMessage): Promise<boolean> {
     const incoming = this.host.outgoing.incoming(message)
     if (!incoming) return false
+    const kept = isResponse(incoming) ? this.host.opening.answered(incoming) : undefined
     this.host.instance.dispatch(incoming)
     if (isResponse(message)) this.host.used()
+    await kept
     return true
   }
 
@@ -83,7 +87,7 @@ export class Incoming {
   async #route(message: JSONRPCMessage, wireId: unknown): Promise<void> {
     const { id, nodeId, routing } = this.host
     const asker = askingNode(wireId)
-    if (asker === nodeId && this.deliver(message)) return
+    if (asker === nodeId && (await this.deliver(message))) return
     const delivered = asker !== undefined && (await routing.deliver(asker, id, message))
     // Progress may come late, when nobody waits for it any more.
     if (!delivered && isResponse(message)) throw new Refusal('notAwaited')
