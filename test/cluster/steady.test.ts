@@ -189,20 +189,20 @@ async function expectRedisTombstone(clients: Redis[], nodes: Cluster): Promise<v
 }
 
 describeWith('after DELETE, in Redis', await redisUrl(), (url) => {
-  test('only the tombstone is left, and goes', { timeout: 30_000 }, async () => {
+  test('only the tombstone is left, and goes', async () => {
     await expectRedisTombstone([new Redis(url)], await cluster({ sdk: 'v1', backend: url }))
   })
 })
 
 describeWith('after DELETE, in Redis Cluster', await redisClusterNodes(), (masters) => {
-  test('only the tombstone is left, and goes', { timeout: 30_000 }, async () => {
+  test('only the tombstone is left, and goes', async () => {
     const backend = `redis-cluster:${masters.map(({ host, port }) => `${host}:${port}`).join(',')}`
     const clients = masters.map(({ host, port }) => new Redis(port, host))
     await expectRedisTombstone(clients, await cluster({ sdk: 'v2', backend }))
   })
 })
 
-test('after DELETE, in SQLite, only the tombstone is left, and goes', { timeout: 30_000 }, async () => {
+test('after DELETE, in SQLite, only the tombstone is left, and goes', async () => {
   const nodes = await cluster({ sdk: 'v2', backend: SQLITE })
   const { sessionId } = await liveAndDie(nodes)
   const file = nodes.backend.slice('sqlite:'.length)
@@ -228,7 +228,7 @@ test('after DELETE, in SQLite, only the tombstone is left, and goes', { timeout:
 })
 
 describeWith('after DELETE, in PostgreSQL', await postgresUrl(), (url) => {
-  test('only the tombstone is left, and goes', { timeout: 30_000 }, async () => {
+  test('only the tombstone is left, and goes', async () => {
     const nodes = await cluster({ sdk: 'v1', backend: url })
     const { sessionId } = await liveAndDie(nodes)
     const admin = new pg.Client({ connectionString: url })

@@ -4,6 +4,7 @@ import { Redis } from 'ioredis'
 import pg from 'pg'
 import { describe, expect, test } from 'vitest'
 import { connectClient } from '../harness/client.js'
+import { later } from '../harness/later.js'
 import type { Answer } from '../harness/reply.js'
 import { initialize, WireClient } from '../harness/wire-client.js'
 import { within } from '../harness/within.js'
@@ -91,12 +92,8 @@ describe.concurrent('a store', () => {
         const real = await connectClient('v1', cluster.url)
         context.onTestFinished(() => real.close())
         const progress: number[] = []
-        const call = real.call(
-          'slow_again',
-          { steps: 70, ms: 100 },
-          { onprogress: (step) => progress.push(step.progress) },
-        )
-        call.catch(() => {})
+        const onprogress = (step: { progress: number }) => progress.push(step.progress)
+        const call = later(real.call('slow_again', { steps: 70, ms: 100 }, { onprogress }))
 
         let isOver = false
         const counts = { served: 0, unavailable: 0 }
@@ -114,8 +111,7 @@ describe.concurrent('a store', () => {
             await delay(5)
           }
         }
-        const load = Promise.all(clients.map((client, index) => use(client, index)))
-        load.catch(() => {})
+        const load = later(Promise.all(clients.map((client, index) => use(client, index))))
         await delay(500)
         expect(counts.unavailable).toBe(0)
 
