@@ -110,7 +110,8 @@ describe.each(SDKS)('a client of %s', (sdk) => {
     }
     const call = later(client.call('trigger-long-running-operation', { duration: 2, steps: 10 }, options))
     await within(underway, 'the first step')
-    expect(proxy.cut(({ method }) => method === 'POST')).toBe(1)
+    // The client may be answering the server's question for its roots meanwhile, by a POST of its own.
+    expect(proxy.cut(({ method, isStream }) => method === 'POST' && isStream)).toBe(1)
     expect(await call).toContain('completed')
     expect(progress).toEqual(Array.from({ length: 10 }, (_, index) => index + 1))
     expect(client.wire.count('tools/call')).toBe(1)

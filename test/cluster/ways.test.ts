@@ -151,7 +151,7 @@ describeBackends((backend, name) => {
         const onprogress = ({ progress }: { progress: number }) => seen.add(progress)
         const call = later(scene.client.call('slow', { steps: 40, ms: 10 }, { onprogress }))
         await seen.first((progress) => progress === 3, 'progress')
-        expect(cluster.proxy.cut(({ method }) => method === 'POST')).toBe(1)
+        expect(cluster.proxy.cut(({ method, isStream }) => method === 'POST' && isStream)).toBe(1)
         expect(await call).toBe('40 steps')
         expect(seen.all).toEqual(Array.from({ length: 40 }, (_, index) => index + 1))
         const resumed = scene.client.wire.answered.all.find(isResumption)
