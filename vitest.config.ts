@@ -14,7 +14,11 @@ export default defineConfig({
     pool: 'forks',
     projects: [
       { extends: true, test: { name: 'unit', include: ['test/**/*.test.ts'], exclude: SYSTEM } },
-      { extends: true, test: { name: 'system', include: SYSTEM, globalSetup: ['test/services/setup.ts'] } },
+      {
+        extends: true,
+        // Only what hangs takes as long: on a slow machine the start of a few processes takes many seconds.
+        test: { name: 'system', include: SYSTEM, globalSetup: ['test/services/setup.ts'], testTimeout: 60_000 },
+      },
     ],
     coverage: {
       // `CI=false` is none, as for the services

@@ -12,6 +12,7 @@ import type { HttpReply, HttpRequest } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
 import type { Instance } from './instance.js'
 import { RequestExtra } from './message-extra.js'
+import type { OpeningQuestions } from './opening-questions.js'
 import type { Outgoing } from './outgoing.js'
 import type { Routing } from './routing.js'
 import type { RunningRequests } from './running-requests.js'
@@ -22,6 +23,7 @@ export interface IncomingHost {
   readonly instance: Instance
   readonly running: RunningRequests
   readonly outgoing: Outgoing
+  readonly opening: OpeningQuestions
   readonly routing: Routing
   /** Stores what a notification changes. */
   journal(message: JSONRPCNotification): Promise<void>
@@ -70,17 +72,19 @@ export class Incoming {
   }
 
   /** A client's response to a request of this instance, or progress of one; false if there is no such request. */
-  deliver(message: JSONRPCMessage): boolean {
+  async deliver(message: JSONRPCMessage): Promise<boolean> {
     const incoming = this.host.outgoing.incoming(message)
     if (!incoming) return false
+    const kept = isResponse(incoming) ? this.host.opening.answered(incoming) : undefined
     this.host.instance.dispatch(incoming)
     if (isResponse(message)) this.host.used()
+    await kept
     return true
   }
 
   /** A response, or progress, is for this instance or another one. */
   async #deliver(message: JSONRPCResponse | JSONRPCNotification): Promise<void> {
-    if (!this.deliver(message)) await this.host.routing.deliver(this.host.id, message)
+    if (!(await this.deliver(message))) await this.host.routing.deliver(this.host.id, message)
   }
 
   async #receiveNotification(message: JSONRPCNotification, request: HttpRequest): Promise<void> {

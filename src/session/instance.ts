@@ -13,6 +13,7 @@ import {
 import type { MessageExtra, ServerInstance, Transport } from '../wire/sdk.js'
 import { runInSession } from './current.js'
 import { replay } from './journal.js'
+import type { OpeningQuestions } from './opening-questions.js'
 import { OwnRequests } from './own-requests.js'
 import type { Session } from './session.js'
 
@@ -43,6 +44,7 @@ export class Instance implements Transport {
 
   constructor(
     private readonly session: Session,
+    private readonly opening: OpeningQuestions,
     private readonly listener: InstanceListener,
   ) {
     this.sessionId = session.id
@@ -81,6 +83,7 @@ export class Instance implements Transport {
   /** Hands the server a message of the client. */
   dispatch(message: JSONRPCMessage, extra?: MessageExtra): void {
     if (!this.onmessage) throw new Error('the server was not connected to its transport')
+    if ('method' in message && message.method === 'notifications/initialized') this.opening.begin()
     runInSession(this.session, () => this.onmessage?.(message, extra))
   }
 
@@ -113,7 +116,7 @@ export class Instance implements Transport {
         if (method.startsWith('notifications/')) {
           this.dispatch({ jsonrpc: '2.0', method }, extra)
           // What the server does at once because of it belongs to the replay, and comes before the first request.
-          await new Promise(setImmediate)
+          await this.opening.settled()
         } else {
           const response = await this.call(method, params, extra)
           if (method === 'initialize') checkVersion(response, protocolVersion)
@@ -139,7 +142,8 @@ export class Instance implements Transport {
       if (!this.#own.respond(id, message)) await this.listener.respond(id, message)
       return
     }
-    if (this.#replaying && isNotification(message)) return
+    // What it asks goes out, and so what it no longer wants to know.
+    if (this.#replaying && isNotification(message) && message.method !== 'notifications/cancelled') return
     await this.listener.send(message, options?.relatedRequestId)
   }
 

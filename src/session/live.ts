@@ -10,10 +10,12 @@ import type { Deadlines } from './deadlines.js'
 import type { ResponseMode } from './exchange.js'
 import { Incoming } from './incoming.js'
 import { Instance } from './instance.js'
+import { OpeningQuestions } from './opening-questions.js'
 import { Outgoing } from './outgoing.js'
 import { LiveRecord } from './record.js'
 import type { Routing } from './routing.js'
 import { RunningRequests } from './running-requests.js'
+import { StoredState } from './state.js'
 import type { SessionView } from './view.js'
 
 /** What a live session needs of the node it lives on. */
@@ -55,6 +57,7 @@ export class LiveSession {
   readonly running: RunningRequests
   readonly incoming: Incoming
   readonly #outgoing: Outgoing
+  readonly #opening: OpeningQuestions
   #record: LiveRecord | undefined
   #over = false
 
@@ -63,12 +66,19 @@ export class LiveSession {
     readonly id: string,
     readonly view: SessionView,
   ) {
-    const { nodeId, routing, streams, responseMode, upgrades, onerror } = host
+    const { nodeId, routing, store, streams, responseMode, upgrades, onerror } = host
     const live = this
     const used = () => this.#used()
     const journal = async (message: JSONRPCRequest | JSONRPCNotification) => await this.#record?.add(message)
     this.streamSession = new StreamSession(id, false)
-    this.instance = new Instance(view, {
+    this.#opening = new OpeningQuestions({
+      state: store.getState && store.setState && new StoredState(store, id, 'all'),
+      restored: view.restored,
+      ask: (request) => void this.#outgoing.put(request),
+      answer: (response) => this.instance.dispatch(response),
+      onerror,
+    })
+    this.instance = new Instance(view, this.#opening, {
       respond: (id, response) => this.running.respond(id, response),
       send: (message, related) => {
         this.usedAt = monotonic()
@@ -91,9 +101,10 @@ export class LiveSession {
       },
       mayRepeat: (request) => host.mayRepeat(request, (method, params) => this.instance.call(method, params)),
     })
-    this.#outgoing = new Outgoing(id, nodeId, this.running, streams.writers)
+    this.#outgoing = new Outgoing(id, nodeId, this.running, streams.writers, this.#opening)
     const { instance, running } = this
-    this.incoming = new Incoming({ id, instance, running, outgoing: this.#outgoing, routing, journal, used })
+    const [outgoing, opening] = [this.#outgoing, this.#opening]
+    this.incoming = new Incoming({ id, instance, running, outgoing, opening, routing, journal, used })
   }
 
   get closed(): boolean {
@@ -159,6 +170,7 @@ export class LiveSession {
 
   #closed(): void {
     this.running.close(this.#over)
+    this.#opening.close()
     this.host.onclosed(this)
   }
 

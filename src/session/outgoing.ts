@@ -9,6 +9,7 @@ import {
   type RequestId,
 } from '../wire/jsonrpc.js'
 import { ClientRequests } from './client-requests.js'
+import type { OpeningQuestions } from './opening-questions.js'
 import type { RunningRequests } from './running-requests.js'
 
 export class Outgoing {
@@ -21,18 +22,24 @@ export class Outgoing {
     node: string,
     private readonly running: RunningRequests,
     private readonly writers: Writers,
+    private readonly opening: OpeningQuestions,
   ) {
     this.#requests = new ClientRequests(node)
   }
 
   /** Whether the server waits for its client to answer something. */
   get waiting(): boolean {
-    return this.#requests.size > 0
+    return this.#requests.size > 0 || this.opening.busy
   }
 
   /** Resolves when the server may send more; undefined: at once. */
   send(message: JSONRPCRequest | JSONRPCNotification, related: RequestId | undefined): Promise<void> | undefined {
-    if (related !== undefined && this.running.drops(message, related)) return undefined
+    if (related === undefined ? this.opening.takes(message) : this.running.drops(message, related)) return undefined
+    return this.put(message, related)
+  }
+
+  /** Sends it, whatever it is. */
+  put(message: JSONRPCRequest | JSONRPCNotification, related?: RequestId): Promise<void> | undefined {
     const outgoing = this.#requests.rewritten(message)
     const text = JSON.stringify(outgoing)
     if (isRequest(message) && isRequest(outgoing)) this.#requests.await(message, outgoing)

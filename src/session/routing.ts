@@ -44,7 +44,7 @@ export interface Broadcast {
 /** A session that is live here, as far as the other nodes have to do with it. */
 export interface RoutedSession {
   /** Takes a client's response, or progress; false: no request of this instance waits for it. */
-  deliver(message: JSONRPCMessage): boolean
+  deliver(message: JSONRPCMessage): Promise<boolean>
   /** Takes a client's `cancelled`; false: that request does not run here. */
   cancel(message: JSONRPCMessage): boolean
   /** Takes any other notification of the client. */

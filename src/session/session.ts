@@ -4,7 +4,7 @@ import type { AuthInfo, ServerInstance } from '../wire/sdk.js'
 /**
  * JSON values that belong to a session: visible on every node, gone when the session is. Each call asks the backend.
  *
- * All methods reject if the session store keeps no state, or the backend is away.
+ * All methods reject if the session store keeps no state, the backend is away, or the key begins with `mcp-roam:`.
  *
  * @example
  * const calls = await currentSession().state.update('calls', (n: number = 0) => n + 1)

@@ -5,14 +5,19 @@ import type { SessionState } from './session.js'
 /** Characters of JSON text that one value may have. */
 export const MAX_STATE_VALUE = 1024 * 1024
 
+/** How the keys of values begin that are not the user's. */
+const RESERVED = 'mcp-roam:'
+
 export class StoredState implements SessionState {
   constructor(
     private readonly store: SessionStore,
     private readonly session: string,
+    /** Whose values are within reach. */
+    private readonly reach: 'users' | 'all' = 'users',
   ) {}
 
   async get<T>(key: string): Promise<T | undefined> {
-    const entry = await this.#methods().getState(this.session, key)
+    const entry = await this.#methods(key).getState(this.session, key)
     return entry && (JSON.parse(entry.value) as T)
   }
 
@@ -26,7 +31,7 @@ export class StoredState implements SessionState {
 
   async update<T>(key: string, change: (value: T | undefined) => T | undefined): Promise<T | undefined> {
     for (;;) {
-      const entry = await this.#methods().getState(this.session, key)
+      const entry = await this.#methods(key).getState(this.session, key)
       const value = change(entry && (JSON.parse(entry.value) as T))
       const text = value === undefined ? undefined : serialize(key, value)
       if (await this.#write(key, text, entry?.revision ?? 0)) return value
@@ -34,12 +39,15 @@ export class StoredState implements SessionState {
   }
 
   async #write(key: string, value: string | undefined, expected?: number): Promise<boolean> {
-    const outcome = await this.#methods().setState(this.session, key, value, expected)
+    const outcome = await this.#methods(key).setState(this.session, key, value, expected)
     if (outcome === 'gone') throw new Error('state: the session does not exist (yet, or any more)')
     return outcome === 'ok'
   }
 
-  #methods(): Required<Pick<SessionStore, 'getState' | 'setState'>> {
+  #methods(key: string): Required<Pick<SessionStore, 'getState' | 'setState'>> {
+    if (this.reach === 'users' && key.startsWith(RESERVED)) {
+      throw new TypeError(`state: keys that begin with ${RESERVED} are for mcp-roam itself`)
+    }
     const { getState, setState } = this.store
     if (!getState || !setState) throw new Error('state: this session store has no getState and setState')
     return { getState, setState }

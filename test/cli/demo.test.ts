@@ -5,10 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
-import { within } from '../harness/within.js'
+import { until, within } from '../harness/within.js'
 import { describeWith, postgresUrl, redisUrl } from '../services/use.js'
 import { isAlive } from './served.js'
-import { waitFor } from './wait.js'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 let temp: string
@@ -73,7 +72,7 @@ it('ends by itself with a summary: the same session, no call hung, nothing left 
   expect(kills.slice(0, 3).map(([, node]) => node)).toEqual(['A', 'B', 'C'])
   expect(kills).toHaveLength(4)
   const pids = kills.flatMap(([, , killed, started]) => [Number(killed), Number(started)])
-  await waitFor(() => !pids.some(isAlive))
+  await until(() => !pids.some(isAlive))
 })
 
 it('says so and fails when the session is lost', { timeout: 70_000 }, async () => {

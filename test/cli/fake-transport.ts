@@ -2,6 +2,7 @@
 
 import type { Transport } from '../../src/index.js'
 import { isResponse, type JSONRPCMessage, type RequestId } from '../../src/wire/jsonrpc.js'
+import { within } from '../harness/within.js'
 
 export interface Sent {
   message: JSONRPCMessage
@@ -59,19 +60,11 @@ export class FakeTransport implements Transport {
     return message.result
   }
 
-  /** What was or will be sent; rejects after 5 s. */
+  /** What was or will be sent. */
   until(wanted: (sent: Sent) => boolean): Promise<Sent> {
     const there = this.sent.find(wanted)
     if (there) return Promise.resolve(there)
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`not sent; but: ${JSON.stringify(this.sent)}`)), 5_000)
-      this.#waiting.push({
-        wanted,
-        found: (sent) => {
-          clearTimeout(timer)
-          resolve(sent)
-        },
-      })
-    })
+    const found = new Promise<Sent>((resolve) => this.#waiting.push({ wanted, found: resolve }))
+    return within(found, `a message, but ${JSON.stringify(this.sent)}`)
   }
 }

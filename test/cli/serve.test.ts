@@ -9,10 +9,10 @@ import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type ClientOptions, connectClient, type TestClient } from '../harness/client.js'
+import { later } from '../harness/later.js'
 import { SDKS, type Sdk } from '../harness/server.js'
-import { within } from '../harness/within.js'
+import { until, within } from '../harness/within.js'
 import { Cli, EVERYTHING, isAlive, type RunOptions, script } from './served.js'
-import { waitFor } from './wait.js'
 
 let folder: string
 const processes: Cli[] = []
@@ -89,8 +89,7 @@ describe.each(SDKS)('a stdio server behind serve, client %s', (sdk) => {
     const client = await connect(url, sdk)
     const id = client.sessionId()
     const pid = Number(await client.call('pid'))
-    const running = client.call('wait', { ms: 60_000 })
-    running.catch(() => {})
+    const running = later(client.call('wait', { ms: 60_000 }))
     await cli.lines.first((line) => line.endsWith(' waiting'), 'the running call')
 
     process.kill(pid, 'SIGKILL')
@@ -138,7 +137,7 @@ it('finishes a long call whose process was killed under it, if it is safe to run
     progress.push(step.progress)
     begun()
   }
-  const running = client.call('trigger-long-running-operation', { duration: 1, steps: 2 }, { onprogress })
+  const running = later(client.call('trigger-long-running-operation', { duration: 1, steps: 2 }, { onprogress }))
   await within(underway, 'the first progress')
 
   await cli.kill()
@@ -179,32 +178,38 @@ describe('the process', () => {
   })
 
   it('finishes running calls on SIGTERM, is unwell meanwhile, and exits with 0', async () => {
-    const { cli, url } = await serve(script('tools'))
+    const { cli, url } = await serve(script('tools'), ['--drain-timeout', '60'])
     const client = await connect(url)
     const pid = Number(await client.call('pid'))
     const health = new URL('/healthz', url).href
     expect(await ask(health)).toMatchObject({ status: 200, body: expect.stringContaining('"ready":true') })
-    const running = client.call('wait', { ms: 1_000 })
+    const running = later(client.call('wait', { ms: 60_000 }))
     await cli.lines.first((line) => line.endsWith(' waiting'), 'the running call')
 
     cli.signal('SIGTERM')
     await cli.lines.first((line) => line === 'mcp-roam: draining', 'the signal')
 
     expect(await ask(health)).toMatchObject({ status: 503, body: expect.stringContaining('"ready":false') })
+    process.kill(pid, 'SIGUSR2')
     expect(await running).toBe('waited')
     expect(await cli.exit()).toBe(0)
     expect(isAlive(pid)).toBe(false)
   })
 
-  it('serves on for the notice after SIGTERM, with 503 from /healthz, and then ends', async () => {
-    const { cli, url } = await serve(script('tools'), ['--drain-notice', '1.5'])
+  it('serves on for the notice after SIGTERM, with 503 from /healthz', async () => {
+    const { cli, url } = await serve(script('tools'), ['--drain-notice', '60'])
     const client = await connect(url)
     cli.signal('SIGTERM')
-    const since = performance.now()
     await cli.lines.first((line) => line === 'mcp-roam: draining', 'the signal')
     expect(await ask(new URL('/healthz', url).href)).toMatchObject({ status: 503 })
     expect(await client.call('release')).toBe('released')
     expect(await (await connect(url)).call('release')).toBe('released')
+  })
+
+  it('ends when the notice after SIGTERM is over', async () => {
+    const { cli } = await serve(script('tools'), ['--drain-notice', '1.5'])
+    const since = performance.now()
+    cli.signal('SIGTERM')
     expect(await cli.exit()).toBe(0)
     expect(performance.now() - since).toBeGreaterThan(1_500)
   })
@@ -218,8 +223,7 @@ describe('the process', () => {
   it('hands calls that take longer than the drain timeout over to the next process', async () => {
     const { cli, url } = await serve(script('tools'), ['--drain-timeout', '0.2'])
     const client = await connect(url)
-    const running = client.call('wait', { ms: 60_000 })
-    running.catch(() => {})
+    const running = later(client.call('wait', { ms: 60_000 }))
     await cli.lines.first((line) => line.endsWith(' waiting'), 'the running call')
     cli.signal('SIGTERM')
     expect(await cli.exit()).toBe(0)
@@ -233,13 +237,13 @@ describe('the process', () => {
     const { cli, url } = await serve(script('tools'))
     const client = await connect(url)
     const pid = Number(await client.call('pid'))
-    client.call('wait', { ms: 60_000 }).catch(() => {})
+    void later(client.call('wait', { ms: 60_000 }))
     await cli.lines.first((line) => line.endsWith(' waiting'), 'the running call')
     cli.signal('SIGINT')
     await cli.lines.first((line) => line === 'mcp-roam: draining', 'the first signal')
     cli.signal('SIGINT')
     expect(await cli.exit()).toBe(130)
-    await waitFor(() => !isAlive(pid))
+    await until(() => !isAlive(pid))
   })
 
   it('finds the sessions of the same command again, in the state folder', async () => {

@@ -7,11 +7,11 @@ import { describe, expect, it } from 'vitest'
 import type { Backend } from '../../src/backend/backend.js'
 import { sqlite } from '../../src/backend/sqlite.js'
 import { record } from '../backend/record.js'
-import { within } from '../harness/within.js'
+import { later } from '../harness/later.js'
+import { until, within } from '../harness/within.js'
 import { describeWith, postgresUrl, redisUrl } from '../services/use.js'
 import { runs } from './runs.js'
 import { EVERYTHING, MAIN } from './served.js'
-import { waitFor } from './wait.js'
 
 const test = runs()
 const file = () => join(test.folder, 'sessions.db')
@@ -67,12 +67,11 @@ it('a deleted session ends at once on a node where a call of it is running', asy
   const cli = test.run(['serve', '--port', '0', ...backend, '--', ...EVERYTHING])
   const client = await test.connect(await cli.ready())
   const id = client.sessionId() as string
-  const running = client.call('trigger-long-running-operation', { duration: 60, steps: 1 })
-  running.catch(() => {})
-  await waitFor(() => client.wire.count('tools/call') === 1)
+  void later(client.call('trigger-long-running-operation', { duration: 60, steps: 1 }))
+  await until(() => client.wire.count('tools/call') === 1)
   await sessions('delete', id, ...backend)
   const health = new URL('/healthz', await cli.ready()).href
-  await waitFor(async () => ((await (await fetch(health)).json()) as { liveSessions: number }).liveSessions === 0)
+  await until(async () => ((await (await fetch(health)).json()) as { liveSessions: number }).liveSessions === 0)
 })
 
 describe('of 100,000 sessions', () => {

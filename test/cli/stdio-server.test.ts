@@ -4,9 +4,9 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, it } from 'vitest'
 import { type StdioServer, type StdioServerOptions, stdioServer } from '../../src/cli/stdio/stdio-server.js'
+import { until } from '../harness/within.js'
 import { FakeTransport } from './fake-transport.js'
 import { isAlive } from './served.js'
-import { waitFor } from './wait.js'
 
 const child = (name: string) => fileURLToPath(new URL(`children/${name}.js`, import.meta.url))
 
@@ -100,7 +100,7 @@ describe('what goes through the pipes', () => {
     const noise = ['Listening…', '{"json": "but no message"}', '[]', '{"jsonrpc":"2.0","id":null,"result":{}}']
     await transport.call('write', { pieces: [Buffer.from(`${noise.join('\n')}\n`).toString('base64')] })
     await transport.call('complain', { text: 'one\ntwo\n' })
-    await waitFor(() => lines.includes('two'))
+    await until(() => lines.includes('two'))
     expect(lines).toEqual([...noise, 'one', 'two'])
     expect(transport.sent).toHaveLength(2)
   })
@@ -242,7 +242,7 @@ describe('start and end', () => {
     const { pid } = await transport.call('about')
     expect(pid).not.toBe(server.pid)
     await server.close()
-    await waitFor(() => !isAlive(pid as number))
+    await until(() => !isAlive(pid as number))
   })
 
   it('says clearly what cannot be started', async () => {

@@ -3,11 +3,12 @@ import { Agent, createServer, request } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
+import type { TestClient } from '../harness/client.js'
+import { later } from '../harness/later.js'
 import { SDKS } from '../harness/server.js'
-import { within } from '../harness/within.js'
+import { until, within } from '../harness/within.js'
 import { runs } from './runs.js'
 import { isAlive, script, workersOf } from './served.js'
-import { waitFor } from './wait.js'
 
 const test = runs()
 const lines: Line[] = []
@@ -54,10 +55,15 @@ const INITIALIZE = {
   params: { protocolVersion: '2025-06-18', capabilities: {}, clientInfo: { name: 'line', version: '1' } },
 }
 
+/** Resolves when a call of the client has been answered. */
+function served(client: TestClient): Promise<void> {
+  return until(() => client.call('release').then(Boolean, () => false), 'an answer')
+}
+
 /** A connection to each worker, by the id of its node. */
 async function lineToEach(url: string, workers: number): Promise<Map<string, Line>> {
   const found = new Map<string, Line>()
-  await waitFor(async () => {
+  await until(async () => {
     const fresh = Array.from({ length: 8 }, () => new Line())
     const asked = fresh.map(async (line) => {
       const { text } = await line.ask(new URL('/healthz', url).href)
@@ -65,7 +71,7 @@ async function lineToEach(url: string, workers: number): Promise<Map<string, Lin
     })
     await Promise.all(asked)
     return found.size === workers
-  }, 15_000)
+  }, 'a connection to each worker')
   return found
 }
 
@@ -80,11 +86,8 @@ describe.each(SDKS)('a session on several workers, client %s', (sdk) => {
       const ended = (line: string) => line === `mcp-roam: worker ${worker} ended (SIGKILL); starting another one`
       await cli.lines.first(ended, 'the end of the worker')
       // What the killed one had taken is lost, and a connection kept to it shows only now that it is.
-      await waitFor(() => client.call('release').then(Boolean, () => false), 15_000)
-      await waitFor(
-        () => cli.lines.all.filter((line) => /worker \d+ is ready, node /.test(line)).length === i + 1,
-        15_000,
-      )
+      await served(client)
+      await until(() => cli.lines.all.filter((line) => /worker \d+ is ready, node /.test(line)).length === i + 1)
     }
     expect(await client.call('release')).toBe('released')
     expect(client.sessionId()).toBe(id)
@@ -98,44 +101,49 @@ describe.each(SDKS)('a session on several workers, client %s', (sdk) => {
 it('a connection that no worker has taken is not lost with one that is stuck and then killed', async () => {
   const { url, workers } = await serve(2)
   process.kill(workers[0] as number, 'SIGSTOP')
-  const asked = Array.from({ length: 20 }, () => new Line().ask(new URL('/healthz', url).href))
+  const asked = Promise.allSettled(Array.from({ length: 20 }, () => new Line().ask(new URL('/healthz', url).href)))
   await new Line().ask(new URL('/healthz', url).href)
   process.kill(workers[0] as number, 'SIGKILL')
-  expect((await Promise.all(asked)).map(({ status }) => status)).toEqual(Array(20).fill(200))
+  const answered = { status: 'fulfilled', value: expect.objectContaining({ status: 200 }) }
+  expect(await asked).toEqual(Array(20).fill(answered))
 })
 
 it('when all are killed at once, others serve on the same port', async () => {
   const { url, workers } = await serve(2)
   const client = await test.connect(url)
   for (const worker of workers) process.kill(worker, 'SIGKILL')
-  await waitFor(() => client.call('release').then(Boolean, () => false), 15_000)
+  await served(client)
   expect(client.wire.count('initialize')).toBe(1)
 })
 
 it('SIGTERM drains one worker last, which serves until the others have finished their calls', async () => {
-  const { cli, url, workers } = await serve(2)
+  const { cli, url, workers } = await serve(2, ['--drain-timeout', '60'])
   const session = (await new Line().ask(url, INITIALIZE)).session
-  const each = await lineToEach(url, 2)
+  const each = [...(await lineToEach(url, 2)).values()]
   const headers = { 'mcp-session-id': session, 'mcp-protocol-version': '2025-06-18' }
-  const call = { method: 'tools/call', params: { name: 'wait', arguments: { ms: 2_500 } } }
-  const running = [...each.values()].map((line, i) => line.ask(url, { id: i + 1, ...call }, headers))
-  await waitFor(() => cli.lines.all.filter((line) => line.endsWith(' waiting')).length === 2)
+  const call = (id: number, name: string) => {
+    const body = { id, method: 'tools/call', params: { name, arguments: { ms: 60_000 } } }
+    return (line: Line) => line.ask(url, body, headers)
+  }
+  const pids = (await Promise.all(each.map(call(1, 'pid')))).map(({ text }) => Number(/"text":"(\d+)"/.exec(text)?.[1]))
+  const running = Promise.allSettled(each.map(call(2, 'wait')))
+  await until(() => cli.lines.all.filter((line) => line.endsWith(' waiting')).length === 2)
 
   cli.signal('SIGTERM')
   await cli.lines.first((line) => line === 'mcp-roam: draining', 'the signal')
   // Soon both have been told. One stops listening, and so the other one answers, whose turn has not come.
-  await waitFor(async () => {
+  await until(async () => {
     const asked = Array.from({ length: 8 }, () => new Line().ask(new URL('/healthz', url).href))
     const answers = await Promise.all(asked)
     const nodes = new Set(answers.map(({ text }) => (JSON.parse(text) as { nodeId: string }).nodeId))
     return nodes.size === 1 && answers.every(({ status }) => status === 503)
-  })
+  }, 'one worker that answers, and is draining')
   expect(await new Line().ask(url, INITIALIZE)).toMatchObject({ status: 200 })
 
-  for (const { status, text } of await Promise.all(running)) {
-    expect(status).toBe(200)
-    expect(text).toContain('"text":"waited"')
-  }
+  for (const pid of pids) process.kill(pid, 'SIGUSR2')
+  const waited = { status: 200, text: expect.stringContaining('"text":"waited"') }
+  const answered = { status: 'fulfilled', value: expect.objectContaining(waited) }
+  expect(await running).toEqual([answered, answered])
   expect(await cli.exit()).toBe(0)
   expect(workers.some(isAlive)).toBe(false)
 })
@@ -144,19 +152,19 @@ it('a second signal ends all of them at once', async () => {
   const { cli, url, workers } = await serve(2)
   const client = await test.connect(url)
   const pid = Number(await client.call('pid'))
-  client.call('wait', { ms: 60_000 }).catch(() => {})
+  void later(client.call('wait', { ms: 60_000 }))
   await cli.lines.first((line) => line.endsWith(' waiting'), 'the running call')
   cli.signal('SIGTERM')
   await cli.lines.first((line) => line === 'mcp-roam: draining', 'the first signal')
   cli.signal('SIGTERM')
   expect(await cli.exit()).toBe(143)
-  await waitFor(() => ![...workers, pid].some(isAlive))
+  await until(() => ![...workers, pid].some(isAlive))
 })
 
 it('workers end when the process that started them is killed', async () => {
   const { cli, workers } = await serve(2)
   await cli.kill()
-  await waitFor(() => !workers.some(isAlive))
+  await until(() => !workers.some(isAlive))
 })
 
 describe('what cannot be done is said in one line', () => {

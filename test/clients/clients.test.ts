@@ -7,6 +7,7 @@ import { A, B, C, type Cluster, SQLITE, startCluster } from '../cluster/cluster.
 import { tableAfter } from '../docs/blocks.js'
 import type { WhoAmI } from '../fixtures/content.js'
 import { accepted } from '../harness/features.js'
+import { later } from '../harness/later.js'
 import { Recorder } from '../harness/recorder.js'
 import { within } from '../harness/within.js'
 import { AI_SDK_CLIENTS } from './ai-sdk.js'
@@ -68,8 +69,7 @@ class Subject {
   }
 
   begin(): void {
-    this.waiting = this.question(AT_DRAIN, false)
-    this.waiting.catch(() => {})
+    this.waiting = later(this.question(AT_DRAIN, false))
     this.endless = this.call('hold', { name: this.session.id }).then(
       () => 'a result',
       (error) => (String(error).includes('outcome') ? 'outcome-unknown' : String(error)),
@@ -115,7 +115,7 @@ describe.each(['drain', 'kill'] as const)('after a %s', (way) => {
     await subjects[0]?.call('slow', { steps: 1, ms: 2 * UPGRADE_AFTER })
 
     gone = performance.now()
-    const ended = way === 'drain' ? a.terminate() : a.kill()
+    const ended = later(way === 'drain' ? a.terminate() : a.kill())
     if (way === 'drain') await a.lines.first((line) => line === 'draining', 'the drain')
     proxy.targets = all.slice(B)
     for (const subject of subjects) subject.answer()

@@ -1,6 +1,7 @@
 /** What is told between nodes may get lost: it makes them slower, not wrong (invariants 6 and 8). */
 import { setTimeout as delay } from 'node:timers/promises'
 import { beforeAll, beforeEach, expect, onTestFailed, test } from 'vitest'
+import { later } from '../harness/later.js'
 import type { SseBlock } from '../harness/sse.js'
 import { within } from '../harness/within.js'
 import { echo, find, GONE, isLog, rest, STALENESS, statuses, stream, toolCall, untilNot } from './calls.js'
@@ -19,9 +20,7 @@ describeBackends(
       await cluster.each((node) => node.loseMessages(false))
     })
 
-    test('while every message between nodes is lost, nothing is that clients sent, and DELETE is final within seconds', {
-      timeout: 40_000,
-    }, async () => {
+    test('while every message between nodes is lost, nothing is that clients sent, and DELETE is final within seconds', async () => {
       onTestFailed(() => console.error(cluster.log))
       const [told, levelled, deleted] = await Promise.all([cluster.open(), cluster.open(), cluster.open()])
       for (const node of [B, C]) for (const client of [told, levelled, deleted]) await echo(client, cluster, node)
@@ -66,9 +65,7 @@ describeBackends(
       await Promise.all([tellsFromAfar(), obeysFromAfar(), deletesFromAfar()])
     })
 
-    test('while every message between nodes is lost, a connection that was replaced elsewhere finds out by itself, and passes nothing on', {
-      timeout: 40_000,
-    }, async () => {
+    test('while every message between nodes is lost, a connection that was replaced elsewhere finds out by itself, and passes nothing on', async () => {
       onTestFailed(() => console.error(cluster.log))
       const client = await cluster.open()
       for (const node of [B, C]) await echo(client, cluster, node)
@@ -76,10 +73,10 @@ describeBackends(
       const older = await client.on(cluster.at(A)).get()
       const newer = await client.on(cluster.at(B)).get()
       const seen: SseBlock[] = []
-      const end = (async () => {
+      const read = async () => {
         for await (const event of older) seen.push(event)
-      })()
-      end.catch(() => {})
+      }
+      const end = later(read())
       await client.on(cluster.at(C)).post(toolCall('log', { level: 'info', text: 'once' }))
       await find(newer, isLog('once'), 'the message on the newer stream')
       // Nobody told it that it is not the one any more: it finds out.

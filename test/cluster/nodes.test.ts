@@ -1,6 +1,7 @@
 /** What clients see when nodes die, freeze, and go on serving. */
 import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
+import { later } from '../harness/later.js'
 import type { SseBlock } from '../harness/sse.js'
 import {
   ACCEPTED,
@@ -120,7 +121,7 @@ describe.concurrent('a node', () => {
       const seen: SseBlock[] = [(await resumed.next()) as SseBlock]
 
       cluster.node(A).pause()
-      const deletion = deleted.on(cluster.at(B)).delete()
+      const deletion = later(deleted.on(cluster.at(B)).delete())
       seen.push(...(await rest(resumed, DEATH + 4_000)))
       expect(seen.at(-1)?.message).toMatchObject({ error: { data: { reason: 'outcome-unknown' } } })
       expect((await deletion).status).toBe(200)

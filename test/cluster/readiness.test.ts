@@ -13,6 +13,7 @@ import { gated } from '../harness/gated-backend.js'
 import { scripted } from '../harness/scripted-server.js'
 import { serve } from '../harness/serve.js'
 import { initialize, openSession } from '../harness/wire-client.js'
+import { until } from '../harness/within.js'
 import { discard, scratch } from '../services/children.js'
 import { describeWith, postgresProgram, redisProgram, startPostgres, startRedis } from '../services/use.js'
 
@@ -83,9 +84,8 @@ describeWith('PostgreSQL', await postgresProgram(), () => {
       await admin.query('select pg_reload_conf()')
       const other = new pg.Client({ connectionString: url })
       await other.connect()
-      await expect
-        .poll(async () => (await other.query('show default_transaction_read_only')).rows[0], { interval: 10 })
-        .toEqual({ default_transaction_read_only: value })
+      const now = async () => (await other.query('show default_transaction_read_only')).rows[0]
+      await until(async () => (await now()).default_transaction_read_only === value)
       await other.end()
     }
     const backend = () => postgres({ url })

@@ -1,5 +1,6 @@
 /** A session is one, on whichever nodes it is used, restored, followed and deleted. */
 import { beforeAll, beforeEach, expect, onTestFailed, test } from 'vitest'
+import { later } from '../harness/later.js'
 import { WireClient } from '../harness/wire-client.js'
 import { echo, find, GONE, isLog, rest, statuses, stream, toolCall, UNKNOWN } from './calls.js'
 import { A, B, C, type Cluster, describeBackends, startCluster } from './cluster.js'
@@ -89,11 +90,11 @@ describeBackends((backend, name) => {
     await held.holdRestores(true)
     try {
       const since = held.lines.count
-      const waiting = [echo(client, cluster, B), echo(client, cluster, B)]
+      const waiting = later(Promise.all([echo(client, cluster, B), echo(client, cluster, B)]))
       await held.lines.first((line) => line === 'restore held', 'a restore on B', { since })
       expect((await client.on(cluster.at(A)).delete()).status).toBe(200)
       await held.holdRestores(false)
-      expect((await Promise.all(waiting)).map(({ status }) => status)).toEqual([404, 404])
+      expect((await waiting).map(({ status }) => status)).toEqual([404, 404])
       expect(await statuses(client, cluster)).toEqual(GONE)
     } finally {
       await held.holdRestores(false)

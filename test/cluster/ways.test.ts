@@ -2,6 +2,7 @@
 import { beforeAll, beforeEach, describe, expect, onTestFailed, onTestFinished, test } from 'vitest'
 import { type ClientHandlers, type ClientOptions, connectClient, type Elicited } from '../harness/client.js'
 import { accepted, expectAnswers, HANDLERS, WATCHED } from '../harness/features.js'
+import { later } from '../harness/later.js'
 import type { Exchange, Route } from '../harness/recorded-fetch.js'
 import { Recorder } from '../harness/recorder.js'
 import { isLog, Scene } from '../harness/scene.js'
@@ -93,7 +94,7 @@ describeBackends((backend, name) => {
           const names = ['a0', 'b0', 'a1', 'b1']
           const calls = names.map((message) => {
             scene.turnTo(message.startsWith('a') ? A : B)
-            return scene.client.call('ask', { message, aside })
+            return later(scene.client.call('ask', { message, aside }))
           })
           for (const name of names) await question(name)
           scene.turnTo(C)
@@ -110,8 +111,7 @@ describeBackends((backend, name) => {
         const scene = await connect(clientSdk, { route: ways({ stream: C, answers: C, others: A }) })
         const cancel = new AbortController()
         const name = `cancelled ${scene.client.sessionId()}`
-        const call = scene.client.call('hold', { name }, { signal: cancel.signal })
-        call.catch(() => {})
+        const call = later(scene.client.call('hold', { name }, { signal: cancel.signal }))
         await cluster.node(A).lines.first((line) => line === `holding ${name}`, 'the call on A')
         scene.turnTo(B)
         cancel.abort()
@@ -148,13 +148,10 @@ describeBackends((backend, name) => {
         expect(told.map(({ node, status }) => [node, status])).toEqual(Array(3).fill([B, 202]))
 
         const seen = new Recorder<number>()
-        const call = scene.client.call(
-          'slow',
-          { steps: 40, ms: 10 },
-          { onprogress: ({ progress }) => seen.add(progress) },
-        )
+        const onprogress = ({ progress }: { progress: number }) => seen.add(progress)
+        const call = later(scene.client.call('slow', { steps: 40, ms: 10 }, { onprogress }))
         await seen.first((progress) => progress === 3, 'progress')
-        expect(cluster.proxy.cut(({ method }) => method === 'POST')).toBe(1)
+        expect(cluster.proxy.cut(({ method, isStream }) => method === 'POST' && isStream)).toBe(1)
         expect(await call).toBe('40 steps')
         expect(seen.all).toEqual(Array.from({ length: 40 }, (_, index) => index + 1))
         const resumed = scene.client.wire.answered.all.find(isResumption)
@@ -234,7 +231,7 @@ describeBackends((backend, name) => {
         const scene = await connect(clientSdk, { route: ways({ stream: C, answers: A, others: A }) })
         const name = `deleted ${scene.client.sessionId()}`
         scene.turnTo(B)
-        scene.client.call('hold', { name }).catch(() => {})
+        void later(scene.client.call('hold', { name }))
         await cluster.node(B).lines.first((line) => line === `holding ${name}`, 'the call on B')
         const sessionId = String(scene.client.sessionId())
         scene.turnTo(A)

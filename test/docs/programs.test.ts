@@ -32,7 +32,7 @@ async function connected(port: number): Promise<Caller> {
   return caller
 }
 
-it('the minimal server’s sessions survive it, and SIGTERM ends it', { timeout: 30_000 }, async () => {
+it('the minimal server’s sessions survive it, and SIGTERM ends it', async () => {
   const port = await freePort()
   const env = { PORT: String(port), SESSIONS: join(folder(), 'sessions.db') }
   const program = await started(['examples/minimal/server.js'], [port], env)
@@ -46,46 +46,36 @@ it('the minimal server’s sessions survive it, and SIGTERM ends it', { timeout:
   expect(await program.end('SIGTERM')).toBe(0)
 })
 
-it.each(['v1', 'v2'])(
-  'the Express server with transports of its own, after the change, with line %s',
-  {
-    timeout: 30_000,
-  },
-  async (line) => {
-    const port = await freePort()
-    const env = { PORT: String(port), SESSIONS: join(folder(), 'sessions.db') }
-    const program = await started([`examples/express-transport/${line}-after.js`], [port], env)
-    const caller = await connected(port)
-    expect(await caller.call('client')).toBe('docs 1.0.0')
-    await program.end('SIGKILL')
-    await program.start()
-    // at once, so that each of them may be the one that restores
-    expect(await Promise.all([1, 2, 3].map(() => caller.call('client')))).toEqual(Array(3).fill('docs 1.0.0'))
-    const stranger = await fetch(`http://127.0.0.1:${port}/mcp`, {
-      headers: { accept: 'text/event-stream', 'mcp-session-id': 'unknown' },
-    })
-    expect(stranger.status).toBe(404)
-  },
-)
+it.each(['v1', 'v2'])('the Express server with transports of its own, after the change, with line %s', async (line) => {
+  const port = await freePort()
+  const env = { PORT: String(port), SESSIONS: join(folder(), 'sessions.db') }
+  const program = await started([`examples/express-transport/${line}-after.js`], [port], env)
+  const caller = await connected(port)
+  expect(await caller.call('client')).toBe('docs 1.0.0')
+  await program.end('SIGKILL')
+  await program.start()
+  // at once, so that each of them may be the one that restores
+  expect(await Promise.all([1, 2, 3].map(() => caller.call('client')))).toEqual(Array(3).fill('docs 1.0.0'))
+  const stranger = await fetch(`http://127.0.0.1:${port}/mcp`, {
+    headers: { accept: 'text/event-stream', 'mcp-session-id': 'unknown' },
+  })
+  expect(stranger.status).toBe(404)
+})
 
 it.each([
   ['express-transport/v1-before.js', 'client', 'docs 1.0.0'],
   ['express/before.js', 'hello', 'Hello'],
-])(
-  'examples/%s, the Express server before the change, forgets its sessions',
-  { timeout: 30_000 },
-  async (name, tool, answer) => {
-    const port = await freePort()
-    const program = await started([join(ROOT, 'examples', name)], [port], { PORT: String(port) }, folder())
-    const caller = await connected(port)
-    expect(await caller.call(tool)).toBe(answer)
-    await program.end('SIGKILL')
-    await program.start()
-    await expect(caller.call(tool)).rejects.toThrow(/session|not initialized/)
-  },
-)
+])('examples/%s, the Express server before the change, forgets its sessions', async (name, tool, answer) => {
+  const port = await freePort()
+  const program = await started([join(ROOT, 'examples', name)], [port], { PORT: String(port) }, folder())
+  const caller = await connected(port)
+  expect(await caller.call(tool)).toBe(answer)
+  await program.end('SIGKILL')
+  await program.start()
+  await expect(caller.call(tool)).rejects.toThrow(/session|not initialized/)
+})
 
-it('the Express server after the change of the README keeps them', { timeout: 30_000 }, async () => {
+it('the Express server after the change of the README keeps them', async () => {
   const port = await freePort()
   const program = await started([join(ROOT, 'examples/express/after.js')], [port], { PORT: String(port) }, folder())
   const caller = await connected(port)
@@ -160,9 +150,6 @@ describe.each([0, 1])('the programs of the pages on frameworks, with server.ts n
 
 it.each(['v1', 'v2'])(
   'the Express server with the SDK’s transport and an event store, with line %s: a stream resumes',
-  {
-    timeout: 30_000,
-  },
   async (line) => {
     const port = await freePort()
     const env = { PORT: String(port), EVENTS: join(folder(), 'events.db') }
@@ -206,7 +193,7 @@ it.each(['v1', 'v2'])(
 )
 
 describeWith('the server of the cluster examples', await redisUrl(), (url) => {
-  it('serves one session on two nodes, says when it is ready, and ends on SIGTERM', { timeout: 30_000 }, async () => {
+  it('serves one session on two nodes, says when it is ready, and ends on SIGTERM', async () => {
     const ports = [await freePort(), await freePort()]
     const nodes = await Promise.all(
       ports.map((port) => started(['examples/cluster/server.js'], [port], { PORT: String(port), REDIS_URL: url })),

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { beforeAll, beforeEach, describe, expect, onTestFailed, onTestFinished, test } from 'vitest'
 import { type ClientHandlers, connectClient, type Elicited, type TestClient } from '../harness/client.js'
 import { expectAnswers, FEATURES, HANDLERS, WATCHED } from '../harness/features.js'
+import { later } from '../harness/later.js'
 import { Recorder } from '../harness/recorder.js'
 import { Scene } from '../harness/scene.js'
 import { SDKS, type Sdk, startServer, type TestServer } from '../harness/server.js'
@@ -103,9 +104,9 @@ describe.each(SDKS)('a server of %s with its sessions in SQLite', (serverSdk) =>
       }
       const patient = await connected(clientSdk, server, { elicitation })
       const client = await connected(clientSdk, server)
-      const call = patient.call('ask', { message: 'well?' })
+      const call = later(patient.call('ask', { message: 'well?' }))
       await asked.first(() => true, 'the question')
-      const ended = server.terminate()
+      const ended = later(server.terminate())
       await server.lines.first((line) => line === 'draining', 'the beginning of the drain')
       await expect(client.call('echo', { text: 'too late' })).rejects.toThrow()
       answer({ action: 'decline' })

@@ -4,6 +4,7 @@
  */
 import { expect } from 'vitest'
 import type { ClientHandlers, Elicited } from './client.js'
+import { later } from './later.js'
 import { Recorder } from './recorder.js'
 import type { Scene } from './scene.js'
 
@@ -88,8 +89,7 @@ export const FEATURES: Record<string, (scene: Scene) => Promise<void>> = {
     const cancel = new AbortController()
     const started = new Recorder<number>()
     const options = { signal: cancel.signal, onprogress: () => started.add(1) }
-    const call = client.call('slow', { steps: 1_000, ms: 10 }, options)
-    call.catch(() => {})
+    const call = later(client.call('slow', { steps: 1_000, ms: 10 }, options))
     await started.first(() => true, 'the first progress')
     cancel.abort()
     await expect(call).rejects.toThrow()

@@ -19,6 +19,8 @@ export interface ProxyOptions {
 export interface Passage {
   method: string
   target: string
+  /** Whether its answer has begun, and is a stream. */
+  isStream: boolean
 }
 
 export class TestProxy {
@@ -27,7 +29,7 @@ export class TestProxy {
   /** What has passed so far. */
   readonly passages: Passage[] = []
   #server: Server
-  #running = new Map<ServerResponse, IncomingMessage>()
+  #running = new Map<ServerResponse, Passage>()
   #turn = 0
   #options: Required<ProxyOptions>
 
@@ -49,8 +51,8 @@ export class TestProxy {
   }
 
   /** Breaks what is running, on both sides and without a word: all of it, or what `which` says. Returns how many. */
-  cut(which: (req: IncomingMessage) => boolean = () => true): number {
-    const cut = [...this.#running].filter(([, req]) => which(req))
+  cut(which: (passage: Passage) => boolean = () => true): number {
+    const cut = [...this.#running].filter(([, passage]) => which(passage))
     for (const [res] of cut) res.destroy()
     return cut.length
   }
@@ -69,8 +71,9 @@ export class TestProxy {
       res.writeHead(503).end()
       return
     }
-    this.passages.push({ method: req.method ?? 'GET', target })
-    this.#running.set(res, req)
+    const passage = { method: req.method ?? 'GET', target, isStream: false }
+    this.passages.push(passage)
+    this.#running.set(res, passage)
     const { method, headers, url } = req
     // A connection for each request: one kept too long would make an error that no server made.
     const upstream = request(new URL(url ?? '/', target), { method, headers, agent: false })
@@ -89,6 +92,7 @@ export class TestProxy {
     })
     upstream.once('response', (answer) => {
       upstream.setTimeout(0)
+      passage.isStream = answer.headers['content-type'] === 'text/event-stream'
       res.writeHead(answer.statusCode ?? 502, answer.headers)
       res.flushHeaders()
       answer.pipe(res)

@@ -5,7 +5,7 @@ const { setTimeout, clearTimeout } = globalThis
 const now = performance.now.bind(performance)
 
 /** How long tests wait for anything that should happen at once, in ms. */
-export const PATIENCE = 10_000
+export const PATIENCE = 15_000
 
 /** The promise, or a rejection that says what did not happen in time. */
 export async function within<T>(promise: PromiseLike<T>, what: string, ms = PATIENCE): Promise<T> {

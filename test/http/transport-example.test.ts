@@ -9,12 +9,13 @@ import {
   WebStandardStreamableHTTPServerTransport as WebTransportV2,
 } from '@modelcontextprotocol/server'
 import express from 'express'
-import { describe, expect, test, vi } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { memory } from '../../src/backend/memory.js'
 import { SessionTransport, type SessionTransportOptions } from '../../src/index.js'
 import { DOORS, type Door, type DoorName, door } from '../harness/door.js'
 import { SDKS, type Sdk } from '../harness/server.js'
 import { CLIENT_INFO, initializeMessage, openSession, WireClient } from '../harness/wire-client.js'
+import { until } from '../harness/within.js'
 
 /** The text of a tool's answer, whichever way it came. */
 const call = async (client: WireClient, name: string) =>
@@ -199,7 +200,7 @@ describe.each(everywhere)('the SDK’s example with a server of %s, through %s',
     expect([...after.transports.keys()]).toEqual([one.sessionId, two.sessionId])
     // the former process, were it still there, knows as well
     expect((await three.request('ping')).status).toBe(404)
-    await vi.waitFor(() => expect(before.transports.has(three.sessionId)).toBe(false))
+    await until(() => !before.transports.has(three.sessionId))
 
     expect((await new WireClient(after.door, randomUUID()).request('ping')).status).toBe(404)
     expect([...after.transports.keys()]).toEqual([one.sessionId, two.sessionId])

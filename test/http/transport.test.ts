@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { McpServer as McpServerV2 } from '@modelcontextprotocol/server'
-import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { memory } from '../../src/backend/memory.js'
 import { sqlite } from '../../src/backend/sqlite.js'
 import { currentSession, SessionTransport, type SessionTransportOptions } from '../../src/index.js'
@@ -14,6 +14,7 @@ import type { Answer } from '../harness/reply.js'
 import { ScriptedServer } from '../harness/scripted-server.js'
 import { deferred } from '../harness/time.js'
 import { initializeMessage, openSession } from '../harness/wire-client.js'
+import { until } from '../harness/within.js'
 import { connected, expectRefused, made, ping, send, WAYS } from './connected.js'
 import { SECRET } from './refusal.js'
 
@@ -82,7 +83,7 @@ describe.each(DOORS)('through the %s adapter', (name) => {
     const answer = send(at.door, { body: initializeMessage() }).finally(() => {
       answered = true
     })
-    await vi.waitFor(() => expect(told).toBe('my-id'))
+    await until(() => told === 'my-id')
     expect(answered).toBe(false)
     expect(at.transport.sessionId).toBe('my-id')
     held.resolve()
@@ -102,7 +103,7 @@ describe.each(DOORS)('through the %s adapter', (name) => {
     expectRefused(answer, 500, -32603)
     expect(answer.headers).not.toHaveProperty('mcp-session-id')
     expect(answer.text).not.toContain(SECRET)
-    await vi.waitFor(async () => expect(await backend.sessions.load('half-made')).toBeUndefined())
+    await until(async () => (await backend.sessions.load('half-made')) === undefined)
     expect(at.closed).toHaveBeenCalledTimes(1)
   })
 
@@ -134,7 +135,8 @@ describe.each(DOORS)('through the %s adapter', (name) => {
       onsessionclosed: (id) => void told.push(id),
     })
     expect((await first.client.at(second.door).delete()).status).toBe(200)
-    await vi.waitFor(() => expect(first.closed).toHaveBeenCalledTimes(1))
+    await until(() => first.closed.mock.calls.length > 0)
+    expect(first.closed).toHaveBeenCalledTimes(1)
     expect((await first.client.post(ping())).status).toBe(404)
     expect(told).toEqual([first.client.sessionId])
   })

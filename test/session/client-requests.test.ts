@@ -1,5 +1,5 @@
 /** What a server asks its client: ids that are unique in the session whoever asks, and answers that find their way back. */
-import { beforeEach, describe, expect, test, vi } from 'vitest'
+import { beforeEach, describe, expect, test } from 'vitest'
 import { memory } from '../../src/backend/memory.js'
 import type { SessionHandlerOptions } from '../../src/index.js'
 import type { Reply } from '../harness/reply.js'
@@ -276,7 +276,7 @@ test('what a server asks because of a call goes out on that call’s stream, and
   const factory = scripted({
     'tools/call': async (request, server) => {
       await server.ask(0, 'elicitation/create', { message: 'name?' }, request.id)
-      await vi.waitFor(() => expect(server.answers).toHaveLength(1))
+      await server.answer(0)
       return { content: (server.answers[0] as unknown as { result: { content: unknown } }).result.content }
     },
   })

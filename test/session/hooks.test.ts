@@ -7,6 +7,7 @@ import { scripted } from '../harness/scripted-server.js'
 import { serve, stored } from '../harness/serve.js'
 import { deferred, quiet } from '../harness/time.js'
 import { CLIENT_INFO, initialize, openSession, WireClient } from '../harness/wire-client.js'
+import { until } from '../harness/within.js'
 
 describe('onSessionInitialized', () => {
   test('is run once, with what the client said of itself, when the record is stored and before the id is given out', async () => {
@@ -180,7 +181,7 @@ describe('onSessionClosed', () => {
     const onSessionClosed = vi.fn()
     const factory = scripted()
     await openSession(serve(factory, { liveIdle: 0, onSessionClosed }))
-    await vi.waitFor(() => expect(factory.last.closed).toBe(true))
+    await until(() => factory.last.closed)
     expect(onSessionClosed).not.toHaveBeenCalled()
   })
 

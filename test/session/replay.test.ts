@@ -2,7 +2,7 @@
 import { Server as ServerV1 } from '@modelcontextprotocol/sdk/server/index.js'
 import { ListToolsRequestSchema } from '@modelcontextprotocol/sdk/types.js'
 import { Server as ServerV2 } from '@modelcontextprotocol/server'
-import { describe, expect, test, vi } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { memory } from '../../src/backend/memory.js'
 import { currentSession, type ServerInstance } from '../../src/index.js'
 import { handshake, type ScriptedFactory, scripted } from '../harness/scripted-server.js'
@@ -141,7 +141,7 @@ describe('during the replay', () => {
     const factory: ScriptedFactory = scripted({
       'resources/subscribe': async (_, server) => {
         await server.ask(0, 'roots/list')
-        await vi.waitFor(() => expect(server.answers).toHaveLength(1))
+        await server.answer(0)
         return {}
       },
     })

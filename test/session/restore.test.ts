@@ -1,5 +1,5 @@
 /** A session that is in the store is restored where a request for it arrives: once, and completely before anybody uses it. */
-import { expect, test, vi } from 'vitest'
+import { expect, test } from 'vitest'
 import { memory } from '../../src/backend/memory.js'
 import type { ServerFactory, SessionStore } from '../../src/index.js'
 import { authOf } from '../harness/door.js'
@@ -7,6 +7,7 @@ import { handshake, scripted } from '../harness/scripted-server.js'
 import { serve, stored } from '../harness/serve.js'
 import { deferred, quiet } from '../harness/time.js'
 import { openSession } from '../harness/wire-client.js'
+import { until } from '../harness/within.js'
 
 test('a node with the same store goes on with the session of one that is gone, under its id; one without it says 404', async () => {
   const backend = memory()
@@ -68,7 +69,7 @@ test('no request reaches a server whose replay is not over, whatever it is that 
     })
     client.on(serve(factory, { backend }))
     const first = client.request('tools/list')
-    await vi.waitFor(() => expect(factory.last?.methods).toContain(held))
+    await until(() => factory.last?.methods.includes(held) ?? false)
     const racing = client.request('tools/call', { name: 'x' })
     await quiet()
     expect(factory.last.methods).not.toContain('tools/list')
@@ -93,7 +94,7 @@ test('a request that comes while onSessionRestored runs waits for it', async () 
   const handler = serve(factory, { backend, onSessionRestored: () => hooked.promise })
   client.on(handler)
   const first = client.request('tools/list')
-  await vi.waitFor(() => expect(factory.last?.methods).toContain('notifications/initialized'))
+  await until(() => factory.last?.methods.includes('notifications/initialized') ?? false)
   const second = client.request('tools/list')
   await quiet()
   expect(factory.last.methods).not.toContain('tools/list')

@@ -260,6 +260,17 @@ describe('state', () => {
     expect(JSON.stringify(await backend.sessions.load(client.sessionId))).not.toContain('xxx')
   })
 
+  test('keys of mcp-roam itself are out of reach', async () => {
+    const { states: all } = await states(1)
+    const [state] = all
+    const key = 'mcp-roam:opening'
+    for (const reach of [state.get(key), state.set(key, 1), state.delete(key), state.update(key, () => 1)]) {
+      await expect(reach).rejects.toThrow(TypeError)
+    }
+    await state.set('mcp-roam', 1)
+    expect(await state.get('mcp-roam')).toBe(1)
+  })
+
   test('of a store without it: says so, and all else works', async () => {
     const { getState: _, setState: __, ...sessions } = memory().sessions
     const factory = scripted()

@@ -1,8 +1,9 @@
 import { Cluster, Redis } from 'ioredis'
-import { expect, onTestFinished, test, vi } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { BATCH_TTL, FINISHED_TTL, MAX_STREAMS, RECENT_BATCHES } from '../../../src/backend/backend.js'
 import { keysFor } from '../../../src/backend/redis/keys.js'
 import { redis } from '../../../src/backend/redis.js'
+import { until } from '../../harness/within.js'
 import { describeWith, redisClusterNodes, redisUrl, unique } from '../../services/use.js'
 import { record } from '../record.js'
 import { closing, empty, fill, MINUTE } from './fixture.js'
@@ -122,7 +123,7 @@ describeWith('what Redis keeps', await redisUrl(), (url) => {
     const client = new Redis(url)
     onTestFinished(() => client.disconnect())
     await backend.events.open('id', 'old', { head: '{}' })
-    await vi.waitFor(async () => expect(await backend.events.read('id', 'old', 0, 1)).toBeUndefined())
+    await until(async () => (await backend.events.read('id', 'old', 0, 1)) === undefined)
     const patient = closing(redis({ url, prefix }))
     await patient.events.open('id', 'new', { head: '{}' })
     expect(await client.zrange(keysFor(prefix).streams('id'), 0, -1)).toEqual(['new'])

@@ -13,8 +13,9 @@ server.registerTool('say', { inputSchema: { text: z.string() } }, (args) => {
   process.stderr.write(`${args.text}\n`)
   return text('said')
 })
-/** Says so on stderr, and answers when `release` is called, or the time is up. */
+/** Says so on stderr, and answers when `release` is called, at a SIGUSR2, or when the time is up. */
 let release = () => {}
+process.on('SIGUSR2', () => release())
 server.registerTool('wait', { inputSchema: { ms: z.number() } }, async ({ ms }) => {
   process.stderr.write('waiting\n')
   await new Promise((done) => {
