@@ -37,7 +37,7 @@ export interface RedisSettings {
    * `keyPrefix` of an ioredis client is put before it. Default `mcp-roam`.
    */
   prefix?: string
-  /** How much of each stream is kept. Default: 1 hour, 10,000 events, 16 Mi UTF-16 code units. */
+  /** How much of each stream is kept. Default: 1 hour (one that has ended: 5 minutes), 10,000 events, 16 Mi UTF-16 code units. */
   retention?: Retention
   /**
    * How many replicas must have it before a session is given out, a change of its record counts, or a DELETE is answered
