@@ -14,15 +14,12 @@ export class Channel {
   /** Whether the server has acknowledged the subscription, and nothing has ended it since as far as is known. */
   subscribed = false
   readonly #homes: Homes<Channel>
-  readonly #touch: () => Promise<unknown>
   /** The last update that was begun. */
   #lastUpdate: Promise<unknown> = Promise.resolve()
 
-  /** @param touch Sends something to the server that has the channel, so that this one gets known. */
-  constructor(name: string, homes: Homes<Channel>, touch: () => Promise<unknown>) {
+  constructor(name: string, homes: Homes<Channel>) {
     this.name = name
     this.#homes = homes
-    this.#touch = touch
   }
 
   deliver(message: string): void {
@@ -51,7 +48,7 @@ export class Channel {
       } catch (error) {
         this.subscribed = false
         if (move === MOVES || !/\bMOVED\b/.test(String(error))) throw error
-        await this.#touch()
+        await this.#homes.locate(this.name)
       }
     }
   }

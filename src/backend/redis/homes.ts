@@ -48,6 +48,15 @@ export class Homes<Channel> {
     return home
   }
 
+  /**
+   * Has the client library find out which server has a channel: a command that reads a key of that name is redirected. Messages
+   * and subscriptions would not do, because a replica takes them, too.
+   */
+  async locate(name: string): Promise<void> {
+    // What fails now is tried again, and so is what depends on it.
+    await this.#publisher.send(name, ['exists', name]).catch(() => {})
+  }
+
   /** Without channels, the connection to a shard is given up: the shard may be gone for good. */
   leave(channel: Channel, home: Home<Channel>): void {
     home.channels.delete(channel)

@@ -20,8 +20,6 @@ export const TIMING: Timing = { lookEvery: 2_000, testEvery: 10_000, limit: 2_00
 // What is published begins with one of these: a message of the bus follows, or the name of a probe.
 const MESSAGE = '='
 const PROBE = '?'
-/** Published for nobody, so that a cluster says which server has the channel now. */
-const NOTHING = ''
 
 /**
  * A subscription can be lost without an error: on a connection that is dead and does not know it, with a server that is no
@@ -70,8 +68,7 @@ export class Subscriptions {
 
   /** Resolves when messages published from now on will arrive, with a function that ends the subscription. */
   async add(name: string, listener: (message: string) => void): Promise<() => Promise<void>> {
-    const channel =
-      this.#channels.get(name) ?? new Channel(name, this.#homes, () => this.#publisher.publish(name, NOTHING))
+    const channel = this.#channels.get(name) ?? new Channel(name, this.#homes)
     this.#channels.set(name, channel)
     const entry = { listener }
     const remove = async () => {
@@ -174,9 +171,9 @@ export class Subscriptions {
     const { link, channels } = home
     const [first] = channels
     if (!first) return
-    // Another server may have taken the place of a shard's. Who sends something to the slot is told.
-    if (this.#homes.sharded && !link.ready) await this.#publisher.publish(first.name, NOTHING)
+    // Another server may have taken the place of a shard's.
     const mayHaveMoved = this.#homes.sharded && (test || !link.ready)
+    if (mayHaveMoved) await this.#homes.locate(first.name)
     const stale = [...channels].filter((channel) => mayHaveMoved || !channel.subscribed)
     await Promise.allSettled(stale.map((channel) => channel.update()))
     const answers = await link.ping(this.#timing.limit)
