@@ -59,23 +59,26 @@ const NO_SECOND_TRY = {
   maxRetriesPerRequest: 0,
   // The subscriptions here do it: the library leaves a rejection unhandled when the connection breaks again at once.
   autoResubscribe: false,
+  reconnectOnError: null,
   keyPrefix: '',
   stringNumbers: false,
 }
 
 /** A connection that is lost is replaced by another one, and does not come back by itself. */
-const ONE_ATTEMPT = { ...NO_SECOND_TRY, retryStrategy: null, reconnectOnError: null }
+const ONE_ATTEMPT = { ...NO_SECOND_TRY, retryStrategy: null }
 
 function serverConnector(template: IoredisClient): Connector {
+  const behindSentinels = (template.options.sentinels?.length ?? 0) > 0
   return {
     kind: 'ioredis',
     keyPrefix: template.options.keyPrefix ?? '',
     secret: template.options.password ?? undefined,
-    roundabout: (template.options.sentinels?.length ?? 0) > 0,
+    roundabout: behindSentinels,
     connect(events) {
-      const client = template.duplicate(ONE_ATTEMPT)
+      // A client that has learnt of other sentinels is kept: those that it was made with may be gone.
+      const client = template.duplicate(behindSentinels ? { ...NO_SECOND_TRY, retryStrategy: backoff } : ONE_ATTEMPT)
       const send = sendTo(client)
-      reportServer(client, events)
+      reportServer(client, behindSentinels ? { ...events, ended: events.failed } : events)
       return {
         ...sendingToOne(send),
         ...common(client),
