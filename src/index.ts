@@ -12,7 +12,9 @@ export type {
   StateEntry,
   StreamInfo,
   StreamInit,
+  StreamName,
   StreamSlice,
+  StreamStanding,
 } from './backend/backend.js'
 export {
   BATCH_TTL,

@@ -241,7 +241,9 @@ export interface EventBatch {
 
 /** What a stream is called. */
 export interface StreamName {
+  /** The session's id. */
   readonly session: string
+  /** Its id within the session. */
   readonly stream: string
 }
 

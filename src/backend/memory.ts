@@ -7,7 +7,7 @@ import { sessionStore } from './memory/sessions.js'
 import { checkClock, checkNames, checkRetention } from './options.js'
 
 export interface MemoryOptions {
-  /** How much of each stream is kept. Default: 1 hour, 10,000 events, 16 Mi UTF-16 code units. */
+  /** How much of each stream is kept. Default: 1 hour (one that has ended: 5 minutes), 10,000 events, 16 Mi UTF-16 code units. */
   retention?: Retention
   /** The clock, in milliseconds since the epoch. Default `Date.now`. */
   now?: () => number

@@ -37,7 +37,7 @@ export interface RedisSettings {
    * `keyPrefix` of an ioredis client is put before it. Default `mcp-roam`.
    */
   prefix?: string
-  /** How much of each stream is kept. Default: 1 hour, 10,000 events, 16 Mi UTF-16 code units. */
+  /** How much of each stream is kept. Default: 1 hour (one that has ended: 5 minutes), 10,000 events, 16 Mi UTF-16 code units. */
   retention?: Retention
   /**
    * How many replicas must have it before a session is given out, a change of its record counts, or a DELETE is answered
@@ -86,14 +86,18 @@ export function redis(options: RedisOptions): RedisBackend {
   if (!Number.isInteger(waitForReplicas) || waitForReplicas < 0) {
     throw new TypeError('redis: `waitForReplicas` must be a whole number: of replicas, or 0')
   }
-  const { connector, name, keyPrefix } = connectTo(options)
+  const { connector, name, keyPrefix, sharded } = connectTo(options)
   const keys = keysFor(options.prefix ?? 'mcp-roam', keyPrefix)
 
   const check = (send: Send) => requireServer(send, options.url !== undefined)
-  const link = new Link(connector, { check })
-  const patientLink = waitForReplicas > 0 ? new Link(connector, { check }) : undefined
+  // A server that is no longer the primary goes on answering reads, and has no messages: nothing may stay connected to it.
+  const demoted = (reason: string) => {
+    for (const each of [link, patientLink, bus]) each?.renew(reason)
+  }
+  const link = new Link(connector, { check, demoted })
+  const patientLink = waitForReplicas > 0 ? new Link(connector, { check, demoted }) : undefined
   const writes = patientLink && waitingForReplicas(patientLink, waitForReplicas)
-  const bus = messageBus(link, keys, connector)
+  const bus = messageBus(link, keys, connector, { sharded })
 
   return {
     name,
@@ -117,16 +121,18 @@ function connectTo({ url, client }: RedisOptions): {
   connector: () => Promise<Connector>
   name: string
   keyPrefix: string
+  sharded: boolean
 } {
   if ((url === undefined) === (client === undefined)) {
     throw new TypeError("redis: give either `url` ('redis://user:password@host:6379') or `client`")
   }
   if (client !== undefined) {
     const connector = connectorForClient(client)
-    return { connector: async () => connector, name: `redis (${connector.kind})`, keyPrefix: connector.keyPrefix }
+    const { kind, keyPrefix, sharded = false } = connector
+    return { connector: async () => connector, name: `redis (${kind})`, keyPrefix, sharded }
   }
   const { host, pathname } = checkUrl(url)
-  return { connector: connectorForUrl(url), name: `redis:${host}${pathname}`, keyPrefix: '' }
+  return { connector: connectorForUrl(url), name: `redis:${host}${pathname}`, keyPrefix: '', sharded: false }
 }
 
 function checkUrl(url: string): URL {

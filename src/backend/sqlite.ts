@@ -13,7 +13,7 @@ export interface SqliteOptions {
    * mode 0600, and so are missing folders, with mode 0700; files named the same plus `-wal` and `-shm` belong to it.
    */
   file: string
-  /** How much of each stream is kept. Default: 1 hour, 10,000 events, 16 Mi UTF-16 code units. */
+  /** How much of each stream is kept. Default: 1 hour (one that has ended: 5 minutes), 10,000 events, 16 Mi UTF-16 code units. */
   retention?: Retention
   /** The clock, in milliseconds since the epoch; all processes on the file need the same. Default `Date.now`. */
   now?: () => number

@@ -19,3 +19,18 @@ export async function within<T>(ms: number, promise: PromiseLike<T>): Promise<T>
     clearTimeout(timer)
   }
 }
+
+/**
+ * Like {@link within}, but what has arrived while the process was too busy to look counts as in time: between the two halves
+ * of the time it does look.
+ *
+ * @throws Late when the time is up.
+ */
+export async function patiently<T>(ms: number, promise: PromiseLike<T>): Promise<T> {
+  try {
+    return await within(ms / 2, promise)
+  } catch (error) {
+    if (!(error instanceof Late)) throw error
+    return within(ms / 2, promise)
+  }
+}

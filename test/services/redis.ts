@@ -64,13 +64,16 @@ export function launchRedis(binary: string): Promise<PrivateServer> {
 /** A cluster, which a test may hurt as a whole like a {@link PrivateServer}. */
 export interface RedisCluster extends Omit<PrivateServer, 'url'> {
   nodes: { host: string; port: number }[]
+  /** One of its servers, which a test may hurt by itself. */
+  server(port: number): Pick<PrivateServer, 'pause' | 'resume' | 'kill'>
 }
 
-/** A Redis Cluster of three masters without replicas. Its data survives `kill` and `restart`. */
-export function launchRedisCluster(binary: string): Promise<RedisCluster> {
+/** A Redis Cluster of three masters, with a replica of each or without. Its data survives `kill` and `restart`. */
+export function launchRedisCluster(binary: string, { replicas = false } = {}): Promise<RedisCluster> {
   return withRetries(async () => {
-    const ports = await freePorts(6)
-    const nodes = [0, 1, 2].map((i) => ({ folder: scratch(), port: ports[i] ?? 0, bus: ports[i + 3] ?? 0 }))
+    const count = replicas ? 6 : 3
+    const ports = await freePorts(2 * count)
+    const nodes = ports.slice(0, count).map((port, i) => ({ folder: scratch(), port, bus: ports[count + i] ?? 0 }))
     let children: Child[] = []
     const start = async () => {
       const attempts = nodes.map(({ folder, port, bus }) =>
@@ -78,6 +81,8 @@ export function launchRedisCluster(binary: string): Promise<RedisCluster> {
         launch(binary, folder, port, [
           ...['--cluster-enabled', 'yes', '--cluster-port', `${bus}`, '--cluster-announce-ip', '127.0.0.1'],
           ...['--appendonly', 'yes', '--appendfsync', 'no'],
+          // With a replica to promote, the death of a master is noticed soon.
+          ...(replicas ? ['--cluster-node-timeout', '2000', '--repl-diskless-sync-delay', '0'] : []),
         ]),
       )
       const outcomes = await Promise.allSettled(attempts)
@@ -91,7 +96,7 @@ export function launchRedisCluster(binary: string): Promise<RedisCluster> {
     }
     try {
       await start()
-      await join3(nodes)
+      await gather(nodes)
     } catch (error) {
       await stop()
       throw error
@@ -99,6 +104,11 @@ export function launchRedisCluster(binary: string): Promise<RedisCluster> {
     return {
       nodes: nodes.map(({ port }) => ({ host: '127.0.0.1', port })),
       stop,
+      server(port) {
+        const child = children[nodes.findIndex((node) => node.port === port)]
+        if (!child) throw new Error('not a server of the cluster')
+        return child
+      },
       pause: () => children.forEach((child) => void child.pause()),
       resume: () => children.forEach((child) => void child.resume()),
       kill: async () => void (await Promise.all(children.map((child) => child.kill()))),
@@ -110,28 +120,37 @@ export function launchRedisCluster(binary: string): Promise<RedisCluster> {
   })
 }
 
-/** Makes one cluster of three empty nodes; `redis-cli --cluster create` would do it, but need not be installed. */
-async function join3(nodes: { port: number; bus: number }[]): Promise<void> {
+/** Makes one cluster of empty nodes: three masters, then replicas. `redis-cli --cluster create` need not be installed. */
+async function gather(nodes: { port: number; bus: number }[]): Promise<void> {
   const slots = 16_384
   const clients = nodes.map(({ port }) => connection(port))
+  const masters = clients.slice(0, 3)
+  const until = async (client: Redis, command: [string, ...string[]], ...said: string[]) => {
+    const deadline = Date.now() + 30_000
+    for (;;) {
+      const info = String(await client.call(...command))
+      if (said.every((each) => info.includes(each))) return
+      if (Date.now() > deadline) throw new Error(`the Redis Cluster did not form: ${info}`)
+      await delay(50)
+    }
+  }
   try {
     for (const [i, client] of clients.entries()) {
       await client.connect()
-      const from = Math.floor((slots * i) / clients.length)
-      const to = Math.floor((slots * (i + 1)) / clients.length) - 1
-      await client.call('CLUSTER', 'ADDSLOTSRANGE', from, to)
-      await client.call('CLUSTER', 'SET-CONFIG-EPOCH', i + 1)
+      if (i < masters.length) {
+        const from = Math.floor((slots * i) / masters.length)
+        const to = Math.floor((slots * (i + 1)) / masters.length) - 1
+        await client.call('CLUSTER', 'ADDSLOTSRANGE', from, to)
+        await client.call('CLUSTER', 'SET-CONFIG-EPOCH', i + 1)
+      }
       const first = nodes[0]
       if (i > 0 && first) await client.call('CLUSTER', 'MEET', '127.0.0.1', first.port, first.bus)
     }
-    const deadline = Date.now() + 30_000
-    for (const client of clients) {
-      for (;;) {
-        const info = String(await client.call('CLUSTER', 'INFO'))
-        if (info.includes('cluster_state:ok') && info.includes('cluster_known_nodes:3')) break
-        if (Date.now() > deadline) throw new Error(`the Redis Cluster did not form: ${info}`)
-        await delay(50)
-      }
+    const known = `cluster_known_nodes:${nodes.length}`
+    for (const client of clients) await until(client, ['CLUSTER', 'INFO'], 'cluster_state:ok', known)
+    for (const [i, client] of clients.slice(masters.length).entries()) {
+      await client.call('CLUSTER', 'REPLICATE', String(await masters[i]?.call('CLUSTER', 'MYID')))
+      await until(client, ['INFO', 'replication'], 'master_link_status:up')
     }
   } finally {
     for (const client of clients) client.disconnect()

@@ -58,11 +58,11 @@ export async function startRedis(): Promise<PrivateServer> {
   return stoppedAfterTest(await launchRedis(program))
 }
 
-/** Like {@link startRedis}: three masters. Takes about two seconds. */
-export async function startRedisCluster(): Promise<RedisCluster> {
+/** Like {@link startRedis}: three masters, and if asked for a replica of each. Takes some seconds. */
+export async function startRedisCluster(options: { replicas?: boolean } = {}): Promise<RedisCluster> {
   const program = await redisProgram()
   if (!program) throw new Error(`no ${reasons.get('redis-binary')}`)
-  return stoppedAfterTest(await launchRedisCluster(program))
+  return stoppedAfterTest(await launchRedisCluster(program, options))
 }
 
 /** Like {@link startRedis}. Takes about two seconds. */

@@ -56,8 +56,9 @@ test('an event whose news was lost is found within 3 s on a new stream, and with
   expect(connection.position).toBe(1)
   await pass(120_000)
   await append('s')
-  await pass(24_000)
-  expect(connection.position).toBe(2)
+  let waited = 0
+  for (; connection.position < 2; waited += 1000) await pass(1000)
+  expect(waited).toBeLessThanOrEqual(24_000)
   // There is something going on: the next one is looked for as at first.
   await append('s')
   await pass(3000)

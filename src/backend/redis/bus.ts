@@ -1,4 +1,4 @@
-/** Messages between nodes by PUBLISH and SUBSCRIBE, and a sorted set of the nodes that are alive. */
+/** Messages between nodes by PUBLISH and SUBSCRIBE (in a cluster SPUBLISH and SSUBSCRIBE), and a sorted set of the nodes that are alive. */
 import type { MessageBus } from '../backend.js'
 import type { Connector } from './connection.js'
 import type { Keys } from './keys.js'
@@ -19,14 +19,17 @@ ${NOW}
 return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.0f', now), '+inf')
 `)
 
-/** Publishes over `link`, and subscribes over a connection of its own, made at the first subscription. */
+/**
+ * Publishes over `link`, and subscribes over connections of its own, made when they are first needed: one, or with `sharded` one
+ * to each shard of the cluster.
+ */
 export function messageBus(
   link: Link,
   keys: Keys,
   connector: () => Promise<Connector>,
-  timing = TIMING,
-): MessageBus & { close(): void } {
-  const subscriptions = new Subscriptions(link, connector, timing)
+  { sharded = false, timing = TIMING } = {},
+): MessageBus & Pick<Subscriptions, 'renew' | 'close'> {
+  const subscriptions = new Subscriptions(link, connector, sharded, timing)
 
   return {
     publish: (topic, message) => subscriptions.publish(keys.channel(topic), message),
@@ -45,6 +48,8 @@ export function messageBus(
       const nodes = await run(link, NODES, [keys.nodes])
       return Array.isArray(nodes) ? nodes.map(String) : []
     },
+
+    renew: (reason) => subscriptions.renew(reason),
 
     close: () => subscriptions.close(),
   }

@@ -1,5 +1,13 @@
 /** Connections made with ioredis. */
-import { backoff, type ConnectionEvents, type Connector, type Send, sendingToOne } from './connection.js'
+import {
+  backoff,
+  type ConnectionEvents,
+  type Connector,
+  type Send,
+  SUBSCRIBES_BY_SHARD,
+  sendingToOne,
+} from './connection.js'
+import { slotOf } from './slot.js'
 
 /** What is used of an ioredis `Redis`. */
 export interface IoredisClient {
@@ -9,11 +17,10 @@ export interface IoredisClient {
     port?: number | undefined
     keyPrefix?: string | undefined
     password?: string | undefined
+    sentinels?: readonly object[] | null | undefined
   }
   duplicate(override?: object): IoredisClient
   call(command: string, ...args: string[]): Promise<unknown>
-  subscribe(channel: string): Promise<unknown>
-  unsubscribe(channel: string): Promise<unknown>
   disconnect(): void
   on(event: string, listener: (...args: unknown[]) => void): unknown
 }
@@ -26,12 +33,12 @@ export interface IoredisCluster {
     keyPrefix?: string | undefined
     redisOptions?: { keyPrefix?: string | undefined; password?: string | undefined } | undefined
   }
-  nodes(role: 'master'): IoredisClient[]
+  /** By slot: the addresses of the servers that have it, that of the master first. */
+  readonly slots: readonly (readonly string[])[]
+  nodes(role: 'master' | 'all'): IoredisClient[]
   duplicate(nodes?: [], override?: object): IoredisCluster
   call(command: string, ...args: string[]): Promise<unknown>
   pipeline(commands: string[][]): { exec(): Promise<[error: Error | null, reply: unknown][] | null> }
-  subscribe(channel: string): Promise<unknown>
-  unsubscribe(channel: string): Promise<unknown>
   disconnect(): void
   on(event: string, listener: (...args: unknown[]) => void): unknown
 }
@@ -52,20 +59,79 @@ const NO_SECOND_TRY = {
   maxRetriesPerRequest: 0,
   // The subscriptions here do it: the library leaves a rejection unhandled when the connection breaks again at once.
   autoResubscribe: false,
+  reconnectOnError: null,
   keyPrefix: '',
   stringNumbers: false,
 }
 
+/** A connection that is lost is replaced by another one, and does not come back by itself. */
+const ONE_ATTEMPT = { ...NO_SECOND_TRY, retryStrategy: null }
+
 function serverConnector(template: IoredisClient): Connector {
+  const behindSentinels = (template.options.sentinels?.length ?? 0) > 0
   return {
     kind: 'ioredis',
     oneServer: true,
     keyPrefix: template.options.keyPrefix ?? '',
     secret: template.options.password ?? undefined,
+    roundabout: behindSentinels,
     connect(events) {
-      const client = template.duplicate({ ...NO_SECOND_TRY, retryStrategy: backoff })
-      report(client, events)
-      return { ...sendingToOne(sendTo(client)), ...common(client) }
+      // A client that has learnt of other sentinels is kept: those that it was made with may be gone.
+      const client = template.duplicate(behindSentinels ? { ...NO_SECOND_TRY, retryStrategy: backoff } : ONE_ATTEMPT)
+      const send = sendTo(client)
+      reportServer(client, behindSentinels ? { ...events, ended: events.failed } : events)
+      return {
+        ...sendingToOne(send),
+        ...common(client),
+        subscribe: (channel) => send(['subscribe', channel]),
+        unsubscribe: (channel) => send(['unsubscribe', channel]),
+        ping: () => send(['ping']),
+      }
+    },
+  }
+}
+
+/** The way to one server of a cluster, for sharded subscriptions. */
+function shardConnector(template: IoredisClient): Connector {
+  const whole = serverConnector(template)
+  return {
+    ...whole,
+    connect(events) {
+      const client = template.duplicate({ ...ONE_ATTEMPT, readOnly: false })
+      const send = sendTo(client)
+      const pending = new Set<(error: Error) => void>()
+      reportServer(client, {
+        ...events,
+        ended(error) {
+          // The library takes the server's word, which nobody asked for, for the answer to a command, and there was none.
+          const channel = /Last reply: sunsubscribe,(.*),\d+$/s.exec(String(error))?.[1]
+          if (channel === undefined) events.ended(error)
+          else events.moved(channel)
+        },
+      })
+      // A refusal that the library reports instead of rejecting. Answers come in order, and so the oldest that is left is meant
+      // when all that came before have been told.
+      client.on('moved', () =>
+        setImmediate(() => {
+          const [reject] = pending
+          if (!reject) return
+          pending.delete(reject)
+          reject(new Error('MOVED'))
+        }),
+      )
+      return {
+        ...sendingToOne(send),
+        ...common(client),
+        subscribe: (channel) =>
+          new Promise((resolve, reject) => {
+            pending.add(reject)
+            send(['ssubscribe', channel])
+              .then(resolve, reject)
+              .finally(() => pending.delete(reject))
+          }),
+        unsubscribe: (channel) => send(['sunsubscribe', channel]),
+        ping: () => send(['ping']),
+      }
     },
   }
 }
@@ -77,6 +143,8 @@ function clusterConnector(template: IoredisCluster): Connector {
     oneServer: false,
     keyPrefix: keyPrefix ?? redisOptions?.keyPrefix ?? '',
     secret: redisOptions?.password ?? undefined,
+    sharded: true,
+    roundabout: true,
     connect(events) {
       const client = template.duplicate([], {
         lazyConnect: false,
@@ -89,7 +157,10 @@ function clusterConnector(template: IoredisCluster): Connector {
         scaleReads: 'master',
         slotsRefreshInterval: 5_000,
       })
-      report(client, events)
+      client.on('ready', () => events.ready())
+      client.on('error', (error) => events.failed(error))
+      client.on('node error', (error) => events.failed(error))
+      client.on('close', () => events.failed(new Error('the connection was closed')))
       return {
         send: (_key, args) => sendTo(client)(args),
         async sendInARow(_key, commands) {
@@ -101,12 +172,14 @@ function clusterConnector(template: IoredisCluster): Connector {
           })
         },
         masters: async () => client.nodes('master').map(sendTo),
-        async publish(channel, message) {
-          // The library would take another server each time.
-          const server = pick(client.nodes('master'), channel)
-          if (!server) throw new Error('no node of the cluster is known')
-          return sendTo(server)(['publish', channel, message])
+        publish: (channel, message) => sendTo(client)(['spublish', channel, message]),
+        async shardOf(channel) {
+          const [address] = client.slots[slotOf(channel)] ?? []
+          const server = client.nodes('all').find(({ options }) => `${options.host}:${options.port}` === address)
+          if (!address || !server) throw new Error('the server that has the channel is not known')
+          return { address, connector: shardConnector(server) }
         },
+        ...SUBSCRIBES_BY_SHARD,
         ...common(client),
       }
     },
@@ -121,25 +194,16 @@ function sendTo(client: IoredisClient | IoredisCluster): Send {
 function common(client: IoredisClient | IoredisCluster) {
   return {
     ready: () => client.status === 'ready',
-    subscribe: (channel: string) => client.subscribe(channel),
-    unsubscribe: (channel: string) => client.unsubscribe(channel),
     destroy: () => client.disconnect(),
   }
 }
 
-/** One of the servers: for the same text the same one, on every node of mcp-roam that sees the same cluster. */
-function pick(servers: IoredisClient[], text: string): IoredisClient | undefined {
-  const address = ({ options }: IoredisClient) => `${options.host}:${options.port}`
-  const sorted = servers.toSorted((a, b) => (address(a) < address(b) ? -1 : 1))
-  let sum = 0
-  for (let i = 0; i < text.length; i++) sum = (sum * 31 + text.charCodeAt(i)) % 1_000_003
-  return sorted[sum % sorted.length]
-}
-
-function report(client: IoredisClient | IoredisCluster, events: ConnectionEvents): void {
+function reportServer(client: IoredisClient, events: ConnectionEvents): void {
   client.on('ready', () => events.ready())
-  client.on('error', (error) => events.failed(error))
-  client.on('node error', (error) => events.failed(error))
-  client.on('close', () => events.failed(new Error('the connection was closed')))
-  client.on('message', (channel, text) => events.message(String(channel), String(text)))
+  // What comes first says why; that it was closed follows from that.
+  client.on('error', (error) => events.ended(error))
+  for (const event of ['close', 'end']) client.on(event, () => events.ended(new Error('the connection was closed')))
+  for (const event of ['message', 'smessage']) {
+    client.on(event, (channel, text) => events.message(String(channel), String(text)))
+  }
 }

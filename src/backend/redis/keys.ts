@@ -42,7 +42,7 @@ export function keysFor(ownPrefix: string, keyPrefix = ''): Keys {
     session: (id) => `${prefix}:session:{${tag(id)}}`,
     deleted: (id) => `${prefix}:deleted:{${tag(id)}}`,
     streams: (id) => `${prefix}:streams:{${tag(id)}}`,
-    stream: (id, stream) => `${prefix}:stream:{${tag(id)}}:${wellFormed(stream)}`,
+    stream: (id, stream) => `${prefix}:standing:{${tag(id)}}:${wellFormed(stream)}`,
     events: (id, stream) => `${prefix}:log:{${tag(id)}}:${wellFormed(stream)}`,
     batches: (id, stream) => `${prefix}:batches:{${tag(id)}}:${wellFormed(stream)}`,
     nodes: `${prefix}:nodes`,

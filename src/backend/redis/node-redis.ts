@@ -1,12 +1,21 @@
 /** Connections made with node-redis. */
-import { backoff, type ConnectionEvents, type Connector, type Send, sendingToOne } from './connection.js'
+import {
+  backoff,
+  type Connection,
+  type ConnectionEvents,
+  type Connector,
+  type Send,
+  SUBSCRIBES_BY_SHARD,
+  sendingToOne,
+} from './connection.js'
+import { slotOf } from './slot.js'
+
+type Listener = (message: string, channel: string) => void
 
 /** What is used of each of node-redis' clients. */
 interface NodeRedisCommon<Self> {
   readonly isReady: boolean
   connect(): Promise<unknown>
-  subscribe(channel: string, listener: (message: string, channel: string) => void): Promise<unknown>
-  unsubscribe(channel: string): Promise<unknown>
   destroy(): unknown
   on(event: string, listener: (...args: unknown[]) => void): unknown
   duplicate(overrides?: object): Self
@@ -16,12 +25,17 @@ interface NodeRedisCommon<Self> {
 export interface NodeRedisClient extends NodeRedisCommon<NodeRedisClient> {
   readonly options: { socket?: object; password?: string }
   sendCommand(args: string[], options?: { typeMapping: object }): Promise<unknown>
+  subscribe(channel: string, listener: Listener): Promise<unknown>
+  unsubscribe(channel: string): Promise<unknown>
+  sSubscribe(channel: string, listener: Listener): Promise<unknown>
+  sUnsubscribe(channel: string): Promise<unknown>
 }
 
 /** What is used of a client made by node-redis' `createCluster`. */
 export interface NodeRedisCluster extends NodeRedisCommon<NodeRedisCluster> {
   readonly masters: readonly { address: string }[]
-  nodeClient(node: { address: string }): Promise<{ sendCommand: NodeRedisClient['sendCommand'] }>
+  readonly slots: readonly { master: { address: string } }[]
+  nodeClient(node: { address: string }): Promise<NodeRedisClient>
   sendCommand(
     firstKey: string | undefined,
     isReadonly: boolean | undefined,
@@ -33,6 +47,8 @@ export interface NodeRedisCluster extends NodeRedisCommon<NodeRedisCluster> {
 /** What is used of a client made by node-redis' `createSentinel`. */
 export interface NodeRedisSentinel extends NodeRedisCommon<NodeRedisSentinel> {
   getSentinelNode(): unknown
+  subscribe(channel: string, listener: Listener): Promise<unknown>
+  unsubscribe(channel: string): Promise<unknown>
   sendCommand(isReadonly: boolean | undefined, args: string[], options?: { typeMapping: object }): Promise<unknown>
   use<T>(work: (master: Pick<NodeRedisSentinel, 'sendCommand'>) => Promise<T>): Promise<T>
 }
@@ -60,19 +76,49 @@ function serverConnector(template: NodeRedisClient): Connector {
     keyPrefix,
     secret: template.options?.password,
     connect(events) {
-      const client = template.duplicate({
-        disableOfflineQueue: true,
-        socket: { ...template.options?.socket, reconnectStrategy: backoff },
-      })
-      client.on('error', (error) => events.failed(error))
-      client.on('ready', () => events.ready())
-      client.connect().catch(events.failed)
+      const client = connectOnce(template, events)
+      return { ...toServer(client), ...subscribing(client, events) }
+    },
+  }
+}
+
+/** The way to one server of a cluster, for sharded subscriptions. */
+function shardConnector(template: NodeRedisClient): Connector {
+  return {
+    ...serverConnector(template),
+    connect(events) {
+      const client = connectOnce(template, events)
+      client.on('sharded-channel-moved', (channel) => events.moved(String(channel)))
+      const listener: Listener = (text, channel) => events.message(channel, text)
       return {
-        ...sendingToOne((args) => client.sendCommand(args, PLAIN)),
-        ...common(client, events),
-        destroy: () => destroy(client),
+        ...toServer(client),
+        subscribe: (channel) => client.sSubscribe(channel, listener),
+        unsubscribe: (channel) => client.sUnsubscribe(channel),
       }
     },
+  }
+}
+
+/** A connection that is lost is replaced by another one, and does not come back by itself. */
+function connectOnce(template: NodeRedisClient, events: ConnectionEvents): NodeRedisClient {
+  const client = template.duplicate({
+    disableOfflineQueue: true,
+    socket: { ...template.options?.socket, reconnectStrategy: false },
+  })
+  client.on('error', (error) => events.ended(error))
+  client.on('ready', () => events.ready())
+  client.connect().catch(events.ended)
+  return client
+}
+
+/** All but the subscriptions of a connection to one server. */
+function toServer(client: NodeRedisClient): Omit<Connection, 'subscribe' | 'unsubscribe'> {
+  const send: Send = (args) => client.sendCommand(args, PLAIN)
+  return {
+    ...sendingToOne(send),
+    ready: () => client.isReady,
+    ping: () => send(['PING']),
+    destroy: () => destroy(client),
   }
 }
 
@@ -82,13 +128,16 @@ function clusterConnector(template: NodeRedisCluster): Connector {
     oneServer: false,
     keyPrefix,
     secret: undefined,
+    sharded: true,
+    roundabout: true,
     connect(events) {
       const client = template.duplicate()
       const destroy = connectUntilItWorks(client, events)
       return {
+        ready: () => client.isReady,
         send: (key, args) => client.sendCommand(key, false, args, PLAIN),
         sendInARow: (key, commands) => Promise.all(commands.map((args) => client.sendCommand(key, false, args, PLAIN))),
-        publish: (channel, message) => client.sendCommand(channel, false, ['publish', channel, message], PLAIN),
+        publish: (channel, message) => client.sendCommand(channel, false, ['spublish', channel, message], PLAIN),
         masters: () =>
           Promise.all(
             client.masters.map(async (master): Promise<Send> => {
@@ -96,7 +145,12 @@ function clusterConnector(template: NodeRedisCluster): Connector {
               return (args) => server.sendCommand(args, PLAIN)
             }),
           ),
-        ...common(client, events),
+        async shardOf(channel) {
+          const master = client.slots[slotOf(channel)]?.master
+          if (!master) throw new Error('the server that has the channel is not known')
+          return { address: master.address, connector: shardConnector(await client.nodeClient(master)) }
+        },
+        ...SUBSCRIBES_BY_SHARD,
         destroy,
       }
     },
@@ -109,26 +163,27 @@ function sentinelConnector(template: NodeRedisSentinel): Connector {
     oneServer: true,
     keyPrefix,
     secret: undefined,
+    roundabout: true,
     connect(events) {
       const client = template.duplicate()
       const destroy = connectUntilItWorks(client, events)
       return {
+        ready: () => client.isReady,
         ...sendingToOne((args) => client.sendCommand(false, args, PLAIN)),
         // The library may have several connections to the master.
         sendInARow: (_key, commands) =>
           client.use((master) => Promise.all(commands.map((args) => master.sendCommand(false, args, PLAIN)))),
-        ...common(client, events),
+        ...subscribing(client, events),
         destroy,
       }
     },
   }
 }
 
-/** What is the same for one server, sentinels and a cluster. */
-function common(client: NodeRedisCommon<unknown>, events: ConnectionEvents) {
-  const listener = (text: string, channel: string) => events.message(channel, text)
+/** What is the same for one server and for sentinels. */
+function subscribing(client: NodeRedisClient | NodeRedisSentinel, events: ConnectionEvents) {
+  const listener: Listener = (text, channel) => events.message(channel, text)
   return {
-    ready: () => client.isReady,
     subscribe: (channel: string) => client.subscribe(channel, listener),
     unsubscribe: (channel: string) => client.unsubscribe(channel),
   }

@@ -1,51 +1,65 @@
 /** Subscriptions to channels, which last through reconnects, and are tested now and then. */
 import { randomUUID } from 'node:crypto'
-import { Late, within } from '../../util/within.js'
+import { Late, patiently } from '../../util/within.js'
+import { Channel } from './channel.js'
 import type { Connector } from './connection.js'
-import { Link, RedisUnavailable } from './link.js'
-
-type Listener = (message: string) => void
+import { type Home, Homes } from './homes.js'
+import { type Link, RedisUnavailable } from './link.js'
 
 export interface Timing {
-  /** How often a subscription is tested, in milliseconds. */
-  checkEvery: number
-  /** How long a probe may take to arrive before the subscribing connection is replaced, in milliseconds. */
-  checkLimit: number
+  /** How often a subscribing connection is asked for a sign of life, in milliseconds. */
+  lookEvery: number
+  /** How often a subscription of each connection is tested, in milliseconds. */
+  testEvery: number
+  /** How long a sign of life or a probe may take before the subscribing connection is replaced, in milliseconds. */
+  limit: number
 }
 
-export const TIMING: Timing = { checkEvery: 10_000, checkLimit: 4_000 }
+export const TIMING: Timing = { lookEvery: 2_000, testEvery: 10_000, limit: 2_000 }
 
 // What is published begins with one of these: a message of the bus follows, or the name of a probe.
 const MESSAGE = '='
 const PROBE = '?'
 
 /**
- * Subscriptions are tested by probes: messages that this node publishes to itself. A probe that arrives shows two things.
+ * A subscription can be lost without an error: on a connection that is dead and does not know it, with a server that is no
+ * longer the one that others publish to, or while a cluster moves its slots. So each subscribing connection is asked for a sign
+ * of life every few seconds, and at once when the one for commands was lost or is back. That costs the same however many
+ * channels there are, and so do the probes that one channel of each connection is tested by now and then.
  *
- * - The subscription works. It can be lost without an error, on a connection that is dead and does not know it, or while a
- *   cluster moves its slots.
+ * Probes are messages that this node publishes to itself. A probe that arrives shows two things.
+ *
+ * - The subscription works, and the connections to publish and to subscribe lead to the same place.
  * - What arrives after the probe was published after it, because messages of one channel keep their order. That is how a new
  *   listener gets everything that is published from now on, and nothing that was published before.
  */
 export class Subscriptions {
   readonly #channels = new Map<string, Channel>()
   readonly #probes = new Map<string, () => void>()
-  readonly #subscriber: Link
+  readonly #homes: Homes<Channel>
   readonly #publisher: Link
   readonly #timing: Timing
+  /** The homes that are being looked after right now. */
+  readonly #busy = new Set<Home<Channel>>()
   #timer: NodeJS.Timeout | undefined
+  #testedAt = Date.now()
   #closed = false
 
-  /** Publishes over `publisher`, and subscribes over a connection of its own, made at the first subscription. */
-  constructor(publisher: Link, connector: () => Promise<Connector>, timing: Timing) {
+  /** Publishes over `publisher`, and subscribes over connections of its own, made at the first subscription. */
+  constructor(publisher: Link, connector: () => Promise<Connector>, sharded: boolean, timing: Timing) {
     this.#publisher = publisher
     this.#timing = timing
-    this.#subscriber = new Link(connector, {
-      ready: () => {
-        for (const channel of this.#channels.values()) void channel.update().catch(() => {})
+    this.#homes = new Homes(publisher, connector, sharded, {
+      ready: ({ channels }) => {
+        for (const channel of channels) this.#subscribeAgain(channel)
       },
-      message: (name, text) => this.#receive(name, text),
+      message: (home, name, text) => this.#receive(home, name, text),
+      moved: (home, name) => {
+        const channel = this.#channels.get(name)
+        if (channel?.home === home) this.#subscribeAgain(channel)
+      },
     })
+    publisher.watch((ready) => this.#look(ready))
   }
 
   async publish(name: string, message: string): Promise<void> {
@@ -53,8 +67,8 @@ export class Subscriptions {
   }
 
   /** Resolves when messages published from now on will arrive, with a function that ends the subscription. */
-  async add(name: string, listener: Listener): Promise<() => Promise<void>> {
-    const channel = this.#channels.get(name) ?? new Channel(name, this.#subscriber)
+  async add(name: string, listener: (message: string) => void): Promise<() => Promise<void>> {
+    const channel = this.#channels.get(name) ?? new Channel(name, this.#homes)
     this.#channels.set(name, channel)
     const entry = { listener }
     const remove = async () => {
@@ -67,31 +81,46 @@ export class Subscriptions {
     channel.users.add(entry)
     try {
       await channel.update()
-      await this.#probe(name, () => channel.listeners.add(entry))
+      await this.#probe(channel, () => channel.listeners.add(entry))
     } catch (error) {
       await remove()
       throw error
     }
-    this.#testRegularly()
+    this.#lookRegularly()
     return remove
+  }
+
+  /** Makes new connections in place of all that subscribe. */
+  renew(reason: string): void {
+    this.#homes.renew(reason)
   }
 
   close(): void {
     this.#closed = true
     clearTimeout(this.#timer)
-    this.#subscriber.close()
+    this.#homes.close()
   }
 
-  #receive(name: string, text: string): void {
+  #receive(home: Home<Channel>, name: string, text: string): void {
+    const channel = this.#channels.get(name)
+    // A server that had the channel before may still send, too.
+    if (!channel || channel.home !== home) return
     const body = text.slice(1)
     if (text.startsWith(PROBE)) this.#probes.get(body)?.()
-    else if (text.startsWith(MESSAGE)) this.#channels.get(name)?.deliver(body)
+    else if (text.startsWith(MESSAGE)) channel.deliver(body)
+  }
+
+  /** What cannot be done now is done when the next look finds it undone. */
+  #subscribeAgain(channel: Channel): void {
+    channel.subscribed = false
+    void channel.update().catch(() => {})
   }
 
   /** Sends a probe. Rejects if it does not arrive, and has the subscribing connection replaced. */
-  async #probe(name: string, onArrival: () => void): Promise<void> {
+  async #probe(channel: Channel, onArrival: () => void): Promise<void> {
     const probe = randomUUID()
-    const { generation } = this.#subscriber
+    const link = channel.home?.link
+    const generation = link?.generation ?? 0
     const arrival = new Promise<void>((resolve) => {
       this.#probes.set(probe, () => {
         onArrival()
@@ -99,64 +128,59 @@ export class Subscriptions {
       })
     })
     try {
-      await this.#publisher.publish(name, PROBE + probe)
-      await within(this.#timing.checkLimit, arrival)
+      await this.#publisher.publish(channel.name, PROBE + probe)
+      await patiently(this.#timing.limit, arrival)
     } catch (error) {
       if (!(error instanceof Late)) throw error
-      this.#subscriber.replace('the subscriptions were lost', generation)
+      link?.replace('the subscriptions were lost', generation)
       throw new RedisUnavailable('Redis: the subscriptions were lost')
     } finally {
       this.#probes.delete(probe)
     }
   }
 
-  #testRegularly(): void {
+  #lookRegularly(): void {
     if (this.#timer || this.#closed) return
-    this.#timer = setTimeout(async () => {
-      // Whether it has failed or could not be done, there is nothing more to do now.
-      await this.#testNext().catch(() => {})
+    this.#timer = setTimeout(() => {
       this.#timer = undefined
-      if (this.#channels.size > 0) this.#testRegularly()
-    }, this.#timing.checkEvery)
+      const isTime = Date.now() - this.#testedAt >= this.#timing.testEvery
+      if (isTime) this.#testedAt = Date.now()
+      this.#look(isTime)
+      if (this.#channels.size > 0) this.#lookRegularly()
+    }, this.#timing.lookEvery)
     this.#timer.unref()
   }
 
-  /** Tests one channel, each time another one. */
-  async #testNext(): Promise<void> {
-    const [next] = this.#channels
-    if (!next) return
-    const [name, channel] = next
-    this.#channels.delete(name)
-    this.#channels.set(name, channel)
-    await this.#probe(name, () => {})
-  }
-}
-
-/** A channel and who uses it here. */
-class Channel {
-  /** Everybody who wants messages of the channel, or is about to. As long as there is one, the channel is subscribed to. */
-  readonly users = new Set<object>()
-  /** Those whose subscription is complete: they are given what arrives. */
-  readonly listeners = new Set<{ listener: Listener }>()
-  readonly #name: string
-  readonly #link: Link
-  /** The last update that was begun. */
-  #lastUpdate: Promise<unknown> = Promise.resolve()
-
-  constructor(name: string, link: Link) {
-    this.#name = name
-    this.#link = link
+  /** Looks after all subscribing connections, and with `test` sends a probe over each. */
+  #look(test: boolean): void {
+    for (const home of this.#homes.all()) {
+      if (this.#busy.has(home)) {
+        // The next look does it.
+        if (test) this.#testedAt = 0
+        continue
+      }
+      this.#busy.add(home)
+      // Whether it has failed or could not be done, there is nothing more to do now.
+      this.#lookAfter(home, test)
+        .catch(() => {})
+        .finally(() => this.#busy.delete(home))
+    }
   }
 
-  deliver(message: string): void {
-    for (const { listener } of this.listeners) listener(message)
-  }
-
-  /** Subscribes at the server if the channel has users, and unsubscribes if not. One update at a time, so that the last one counts. */
-  update(): Promise<unknown> {
-    this.#lastUpdate = this.#lastUpdate
-      .catch(() => {})
-      .then(() => (this.users.size > 0 ? this.#link.subscribe(this.#name) : this.#link.unsubscribe(this.#name)))
-    return this.#lastUpdate
+  async #lookAfter(home: Home<Channel>, test: boolean): Promise<void> {
+    const { link, channels } = home
+    const [first] = channels
+    if (!first) return
+    // Another server may have taken the place of a shard's.
+    const mayHaveMoved = this.#homes.sharded && (test || !link.ready)
+    if (mayHaveMoved) await this.#homes.locate(first.name)
+    const stale = [...channels].filter((channel) => mayHaveMoved || !channel.subscribed)
+    await Promise.allSettled(stale.map((channel) => channel.update()))
+    const answers = await link.ping(this.#timing.limit)
+    if (!link.ready || (answers && !test)) return
+    // Another channel each time.
+    channels.delete(first)
+    channels.add(first)
+    await this.#probe(first, () => {})
   }
 }

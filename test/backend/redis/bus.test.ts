@@ -15,8 +15,7 @@ describeWith('Redis', await redisUrl(), (url) => {
     const client = new Redis(port, '127.0.0.1', { lazyConnect: true })
     const link = new Link(async () => connectorForClient(new Redis(url, { lazyConnect: true })))
     const bus = messageBus(link, keysFor(unique()), async () => connectorForClient(client), {
-      checkEvery: 20,
-      checkLimit: 100,
+      timing: { lookEvery: 20, testEvery: 20, limit: 100 },
     })
     onTestFinished(() => {
       bus.close()
