@@ -51,8 +51,6 @@ export interface Connector {
   kind: string
   /** What the user's client puts before each key by itself. Connections made here do not: the names in `keys.ts` have it already. */
   keyPrefix: string
-  /** Whether one server has all keys, so that a script may have any of them. */
-  oneServer: boolean
   /** What must not appear in an error's text. */
   secret: string | undefined
   /** A cluster, where a channel belongs to one shard. */

@@ -71,7 +71,6 @@ function serverConnector(template: IoredisClient): Connector {
   const behindSentinels = (template.options.sentinels?.length ?? 0) > 0
   return {
     kind: 'ioredis',
-    oneServer: true,
     keyPrefix: template.options.keyPrefix ?? '',
     secret: template.options.password ?? undefined,
     roundabout: behindSentinels,
@@ -140,7 +139,6 @@ function clusterConnector(template: IoredisCluster): Connector {
   const { redisOptions, keyPrefix } = template.options
   return {
     kind: 'ioredis cluster',
-    oneServer: false,
     keyPrefix: keyPrefix ?? redisOptions?.keyPrefix ?? '',
     secret: redisOptions?.password ?? undefined,
     sharded: true,

@@ -99,7 +99,7 @@ export class Link {
   /** Whether a script may have the keys of several sessions: not in a cluster. */
   async hasOneServer(): Promise<boolean> {
     try {
-      return (await this.#connector()).oneServer
+      return !(await this.#connector()).sharded
     } catch (error) {
       throw this.#describe(error)
     }

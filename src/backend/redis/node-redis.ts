@@ -72,7 +72,6 @@ const keyPrefix = ''
 function serverConnector(template: NodeRedisClient): Connector {
   return {
     kind: 'node-redis',
-    oneServer: true,
     keyPrefix,
     secret: template.options?.password,
     connect(events) {
@@ -125,7 +124,6 @@ function toServer(client: NodeRedisClient): Omit<Connection, 'subscribe' | 'unsu
 function clusterConnector(template: NodeRedisCluster): Connector {
   return {
     kind: 'node-redis cluster',
-    oneServer: false,
     keyPrefix,
     secret: undefined,
     sharded: true,
@@ -160,7 +158,6 @@ function clusterConnector(template: NodeRedisCluster): Connector {
 function sentinelConnector(template: NodeRedisSentinel): Connector {
   return {
     kind: 'node-redis sentinel',
-    oneServer: true,
     keyPrefix,
     secret: undefined,
     roundabout: true,
