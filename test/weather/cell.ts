@@ -1,0 +1,138 @@
+/** One cell of the table: one fault on one backend, with everything started for it, and stopped after it. */
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { setTimeout as delay } from 'node:timers/promises'
+import { Balancer } from '../chaos/balancer.js'
+import { seeded } from '../harness/random.js'
+import { SDKS } from '../harness/server.js'
+import type { Backend } from './backends.js'
+import type { Caller } from './caller.js'
+import type { Fault } from './fault.js'
+import { type Counts, judge } from './judge.js'
+import { Log } from './log.js'
+import { Nodes } from './nodes.js'
+import { SdkCaller } from './sdk-caller.js'
+import type { Store } from './store.js'
+import { BOUND } from './terms.js'
+import { REVISIONS, WireCaller } from './wire-caller.js'
+import { callOn, count, Graveyard, untilServed } from './work.js'
+
+export interface CellOptions {
+  seed: number
+  /** Clients of each revision, of each SDK line, and those whose sessions are deleted. */
+  wire: number
+  sdk: number
+  visitors: number
+}
+
+export interface Result {
+  backend: string
+  fault: string
+  seed: number
+  counts: Counts
+  /** Until the last client was served again, in ms. */
+  recovery: number
+  violations: string[]
+  /** The longest time for which this process, and so its clients, stood still, in ms: what is above this machine's doing. */
+  stall: number
+  /** What the nodes wrote, if a promise was not kept. */
+  nodeLog: string[]
+}
+
+/** From the beginning of work to the fault, and from recovery to the end of work, in ms. */
+const CALM = 2500
+/** When nodes are asked how they do: often enough to see trouble soon, and not in it for a slow answer of a busy machine. */
+const HEALTH = { interval: 250, patience: 1000, answerTimeout: 15_000 }
+
+/** @returns Undefined: the fault cannot be had on this machine. */
+export async function runCell<S extends Store>(
+  backend: Backend<S>,
+  fault: Fault<S>,
+  options: CellOptions,
+): Promise<Result | undefined> {
+  const { seed } = options
+  const random = seeded(seed + hash(`${backend.name} ${fault.name}`))
+  const stops: (() => Promise<unknown>)[] = []
+  const until = <T>(thing: T, stop: (thing: T) => Promise<unknown>): T => {
+    stops.unshift(() => stop(thing))
+    return thing
+  }
+  let over = false
+  let done = false
+  const stalls = monitorEventLoopDelay({ resolution: 10 })
+  try {
+    const store = until(await backend.start(), (each) => each.stop())
+    if (fault.possible?.(store) === false) return undefined
+    const nodes = until(await Nodes.start(store, random.pick(SDKS)), (each) => each.stop())
+    const origins = nodes.all.map(({ origin }) => origin)
+    const balancer = until(await Balancer.start(origins, HEALTH), (each) => each.close())
+    const { url } = balancer
+    const log = new Log()
+    const callers: Caller[] = []
+    for (let i = 0; i < options.wire; i++) {
+      for (const revision of REVISIONS) {
+        callers.push(await WireCaller.connect(url, revision, `${revision}-${i}`, log))
+      }
+    }
+    for (let i = 0; i < options.sdk; i++) {
+      for (const line of SDKS) callers.push(await SdkCaller.connect(url, line, `${line}-${i}`, log))
+    }
+    for (const caller of callers) until(caller, (each) => each.close())
+    const graveyard = new Graveyard(url, log)
+
+    stalls.enable()
+    const isOver = () => over
+    const isDone = () => done
+    const visitors = Array.from({ length: options.visitors }, (_, i) => seeded(seed + i))
+    const working = [
+      ...callers.map((caller, i) => callOn(caller, seeded(seed + i), isOver)),
+      ...visitors.map((each) => graveyard.visit(each, isOver)),
+      ...callers.map((caller) => count(url, caller, log, isOver)),
+    ]
+    await delay(CALM)
+    const from = log.now
+    await fault.strike({ store, nodes, balancer, random, victim: random.pick(nodes.all) })
+    const struck = { from, to: log.now }
+    const served = Promise.all(callers.map((caller) => untilServed(caller, isOver)))
+    const recoveries = await Promise.race([served, delay(BOUND, [BOUND], { ref: false })])
+    await delay(CALM)
+    over = true
+
+    // what is on its way has until now to come
+    const deadline = Math.max(struck.to + BOUND, log.now + BOUND / 2)
+    const ended = Promise.all(working).then(() => graveyard.lookAtAll(isDone))
+    const complete = () => callers.every(({ name, numbers }) => log.forgetful.has(name) || numbers.missing.length === 0)
+    const all = (async () => {
+      await ended
+      while (!complete() && !done) await delay(50)
+    })()
+    await Promise.race([all, delay(deadline - log.now, undefined, { ref: false })])
+    done = true
+    stalls.disable()
+    for (const call of log.calls) log.end(call, 'hung', 'it never ended')
+    // what comes of the tear-down is nobody's fault
+    const deletes = graveyard.graves.length
+    const { undone, haunted } = graveyard
+    const { counts, violations } = judge({
+      ...{ fault: fault as Fault, struck, recoveries, log, callers, deletes, undone, haunted },
+      runs: nodes.runs(),
+    })
+    const lines = nodes.all.flatMap(({ origin, lines }) => lines.all.slice(-60).map((line) => `${origin} ${line}`))
+    return {
+      ...{ backend: backend.name, fault: fault.name, seed, counts, violations },
+      recovery: Math.max(...recoveries),
+      stall: Math.round(stalls.max / 1e6),
+      nodeLog: violations.length > 0 ? lines : [],
+    }
+  } finally {
+    over = true
+    done = true
+    for (const stop of stops) await stop().catch(() => {})
+  }
+}
+
+/** The same for the same text, so that one cell alone goes as it goes among all. */
+function hash(text: string): number {
+  let sum = 0
+  for (let i = 0; i < text.length; i++) sum = (Math.imul(sum, 31) + text.charCodeAt(i)) | 0
+  return sum
+}

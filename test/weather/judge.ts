@@ -1,0 +1,145 @@
+/** What one cell came to: counts for the table, and every promise that was not kept. */
+import type { Run } from '../chaos/tools.js'
+import { TOOLS } from '../chaos/tools.js'
+import type { Caller } from './caller.js'
+import type { Fault } from './fault.js'
+import type { Call, Log } from './log.js'
+import { BOUND, RECOVERY_LIMIT } from './terms.js'
+
+export interface Counts {
+  calls: number
+  /** Calls whose outcome is unknown, says their answer. */
+  unknown: number
+  /** Calls that broke before there was anything to come back with. */
+  cut: number
+  /** 503s. */
+  refused: number
+  /** How often a client came back to the stream of a call. */
+  resumed: number
+  /** Numbered notifications that came. */
+  events: number
+  /** Sessions that were deleted. */
+  deletes: number
+  /** What a failover took with it: lost, and told as far as it can be. */
+  lagged: number
+}
+
+export interface Evidence {
+  fault: Fault
+  /** When harm was done, and when all was well again, in ms since the cell began. */
+  struck: { from: number; to: number }
+  /** How long it took after that until each client was served, in ms. */
+  recoveries: readonly number[]
+  log: Log
+  callers: readonly Caller[]
+  /** Sessions that were deleted; those of them that came back; those with a stream that goes on. */
+  deletes: number
+  undone: number
+  haunted: number
+  runs: readonly Run[]
+}
+
+export function judge(evidence: Evidence): { counts: Counts; violations: string[] } {
+  const { fault, log, callers, deletes, undone, haunted, runs, recoveries } = evidence
+  const lag = fault.allows?.includes('lag') ?? false
+  const verdicts = [
+    ...log.calls.flatMap((call) => callVerdicts(call, evidence)),
+    ...log.faults.map((what) => ({ what, lagged: / 40[04]|found no session/.test(what) })),
+    ...callers.flatMap((caller) => streamVerdicts(caller, log)),
+    ...effectVerdicts(runs, log.calls),
+    ...(undone > 0 ? [{ what: `${undone} of ${deletes} deleted sessions came back`, lagged: true }] : []),
+    ...(haunted > 0 ? [{ what: `streams of ${haunted} deleted sessions did not end`, lagged: true }] : []),
+    ...refusalVerdicts(evidence),
+    ...recoveries
+      .filter((recovery) => recovery > RECOVERY_LIMIT)
+      .map((recovery) => ({ what: `a client was served only ${recovery} ms after all was well`, lagged: false })),
+  ]
+  const count = (outcome: Call['outcome']) => log.calls.filter((call) => call.outcome === outcome).length
+  return {
+    counts: {
+      calls: log.calls.length,
+      unknown: count('unknown'),
+      cut: count('cut'),
+      refused: log.refusals.length,
+      resumed: log.calls.reduce((sum, { resumed }) => sum + resumed, 0),
+      events: callers.reduce((sum, { numbers }) => sum + numbers.heard.length, 0),
+      deletes,
+      lagged: lag ? verdicts.filter(({ lagged }) => lagged).length : 0,
+    },
+    violations: verdicts.filter(({ lagged }) => !(lag && lagged)).map(({ what }) => what),
+  }
+}
+
+interface Verdict {
+  what: string
+  /** A failover with lag may do this. */
+  lagged: boolean
+}
+
+function callVerdicts(call: Call, { fault, struck }: Evidence): Verdict[] {
+  const { client, kind, tool, key, outcome, why, begun, ended = Number.POSITIVE_INFINITY, steps, progress } = call
+  const { allows = [] } = fault
+  const verdicts: Verdict[] = []
+  const say = (what: string, lagged = false) => {
+    const where = `${client} (${kind}) ${tool} ${key} at ${begun}-${call.ended}`
+    verdicts.push({ what: `${where}: ${what}; ${outcome}, ${why}`, lagged })
+  }
+  const inTrouble = ended > struck.from && begun < struck.to + RECOVERY_LIMIT
+  switch (outcome) {
+    case 'ok':
+      if (tool.startsWith('long') && progress.length !== steps) say(`${progress.length} of ${steps} reports came`, true)
+      break
+    case 'unknown':
+      if (!allows.includes('unknown') || !inTrouble) say('nobody can have been taken for dead', true)
+      else if (TOOLS[tool]) say('it could have been run again', true)
+      break
+    case 'cut':
+      if (!allows.includes('cut') || !inTrouble) say('nobody broke its connection')
+      break
+    case 'away':
+      if (ended < struck.from || ended > struck.to + RECOVERY_LIMIT) say('the store was there')
+      break
+    case 'unanswered':
+      if (call.accepted) say('the answer was accepted, and did not come to the tool')
+      break
+    case 'gone':
+    case 'lost':
+      say('it must not be', true)
+      break
+    default:
+      say('it must not be')
+  }
+  if (ended - Math.max(begun, struck.to) > BOUND) say('it took too long')
+  if (progress.some((step, index) => step !== index + 1)) say(`reports came as ${progress}`, true)
+  return verdicts
+}
+
+function streamVerdicts({ name, numbers }: Caller, log: Log): Verdict[] {
+  // two standalone streams of one client take the session's from each other
+  if (log.forgetful.has(name)) return []
+  const { missing, doubled, late, told } = numbers
+  return [
+    ...(missing.length > 0 ? [{ what: `${name}: numbers ${missing} never came (told: ${told})`, lagged: true }] : []),
+    ...(doubled.length > 0 ? [{ what: `${name}: numbers ${doubled} came twice`, lagged: false }] : []),
+    ...(late.length > 0 ? [{ what: `${name}: numbers ${late} came after later ones`, lagged: false }] : []),
+    ...(told > 0 ? [{ what: `${name}: was told ${told} times that messages were lost`, lagged: true }] : []),
+  ]
+}
+
+function effectVerdicts(runs: readonly Run[], calls: readonly Call[]): Verdict[] {
+  const effects = new Map<string, number>()
+  for (const { what, tool, key } of runs) {
+    if (what === 'begun' && !TOOLS[tool]) effects.set(key, (effects.get(key) ?? 0) + 1)
+  }
+  const twice = [...effects].filter(([, times]) => times > 1)
+  const never = calls.filter(({ tool, key, outcome }) => outcome === 'ok' && !TOOLS[tool] && !effects.has(key))
+  return [
+    ...twice.map(([key, times]) => ({ what: `unsafe call ${key} was run ${times} times`, lagged: false })),
+    ...never.map(({ key }) => ({ what: `unsafe call ${key} succeeded, and was never run`, lagged: false })),
+  ]
+}
+
+function refusalVerdicts({ log, struck }: Evidence): Verdict[] {
+  const odd = log.refusals.filter(({ at }) => at < struck.from || at > struck.to + RECOVERY_LIMIT)
+  return odd.map(({ at, what }) => ({ what: `${what}: 503 at ${at}, the store was there`, lagged: false }))
+}
