@@ -7,7 +7,7 @@ import { SDKS } from '../harness/server.js'
 import type { Backend } from './backends.js'
 import type { Caller } from './caller.js'
 import type { Fault } from './fault.js'
-import { type Counts, judge } from './judge.js'
+import { type Judgement, judge } from './judge.js'
 import { Log } from './log.js'
 import { Nodes } from './nodes.js'
 import { SdkCaller } from './sdk-caller.js'
@@ -24,14 +24,12 @@ export interface CellOptions {
   visitors: number
 }
 
-export interface Result {
+export interface Result extends Judgement {
   backend: string
   fault: string
   seed: number
-  counts: Counts
   /** Until the last client was served again, in ms. */
   recovery: number
-  violations: string[]
   /** The longest time for which this process, and so its clients, stood still, in ms: what is above this machine's doing. */
   stall: number
   /** What the nodes wrote, if a promise was not kept. */
@@ -112,16 +110,16 @@ export async function runCell<S extends Store>(
     // what comes of the tear-down is nobody's fault
     const deletes = graveyard.graves.length
     const { undone, haunted } = graveyard
-    const { counts, violations } = judge({
+    const judgement = judge({
       ...{ fault: fault as Fault, struck, recoveries, log, callers, deletes, undone, haunted },
       runs: nodes.runs(),
     })
     const lines = nodes.all.flatMap(({ origin, lines }) => lines.all.slice(-60).map((line) => `${origin} ${line}`))
     return {
-      ...{ backend: backend.name, fault: fault.name, seed, counts, violations },
+      ...{ backend: backend.name, fault: fault.name, seed, ...judgement },
       recovery: Math.max(...recoveries),
       stall: Math.round(stalls.max / 1e6),
-      nodeLog: violations.length > 0 ? lines : [],
+      nodeLog: judgement.violations.length > 0 ? lines : [],
     }
   } finally {
     over = true

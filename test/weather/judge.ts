@@ -39,7 +39,14 @@ export interface Evidence {
   runs: readonly Run[]
 }
 
-export function judge(evidence: Evidence): { counts: Counts; violations: string[] } {
+export interface Judgement {
+  counts: Counts
+  violations: string[]
+  /** What is counted as `lagged`. */
+  lagged: string[]
+}
+
+export function judge(evidence: Evidence): Judgement {
   const { fault, log, callers, deletes, undone, haunted, runs, recoveries } = evidence
   const lag = fault.allows?.includes('lag') ?? false
   const verdicts = [
@@ -54,6 +61,7 @@ export function judge(evidence: Evidence): { counts: Counts; violations: string[
       .filter((recovery) => recovery > RECOVERY_LIMIT)
       .map((recovery) => ({ what: `a client was served only ${recovery} ms after all was well`, lagged: false })),
   ]
+  const lagged = verdicts.filter((verdict) => lag && verdict.lagged)
   const count = (outcome: Call['outcome']) => log.calls.filter((call) => call.outcome === outcome).length
   return {
     counts: {
@@ -64,9 +72,10 @@ export function judge(evidence: Evidence): { counts: Counts; violations: string[
       resumed: log.calls.reduce((sum, { resumed }) => sum + resumed, 0),
       events: callers.reduce((sum, { numbers }) => sum + numbers.heard.length, 0),
       deletes,
-      lagged: lag ? verdicts.filter(({ lagged }) => lagged).length : 0,
+      lagged: lagged.length,
     },
-    violations: verdicts.filter(({ lagged }) => !(lag && lagged)).map(({ what }) => what),
+    violations: verdicts.filter((verdict) => !lagged.includes(verdict)).map(({ what }) => what),
+    lagged: lagged.map(({ what }) => what),
   }
 }
 

@@ -11,6 +11,7 @@ const USAGE = `npm run weather -- [options]
   --fault <text>    only faults whose name contains this
   --seed <n>        repeats a run; by default another one each time
   --minutes <n>     goes on, with seed after seed, until the time is up; by default each cell once
+  --log             with what the nodes wrote, where a promise was not kept
   --list            says what there is
 `
 
@@ -20,6 +21,7 @@ const { values } = parseArgs({
     fault: { type: 'string', default: '' },
     seed: { type: 'string' },
     minutes: { type: 'string' },
+    log: { type: 'boolean', default: false },
     list: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
@@ -70,10 +72,11 @@ for (let seed = first; seed === first || timeLeft(); seed++) {
         continue
       }
       results.push(result)
-      const { counts, recovery, violations, nodeLog } = result
+      const { counts, recovery, violations, lagged, nodeLog } = result
       console.log(`  ${counts.calls} calls, recovered in ${recovery} ms, ${violations.length} violations`)
       for (const violation of violations.slice(0, 20)) console.log(`  ! ${violation}`)
-      if (process.env.WEATHER_LOG) for (const line of nodeLog) console.log(`    ${line}`)
+      for (const loss of lagged.slice(0, 20)) console.log(`  ~ ${loss}`)
+      if (values.log) for (const line of nodeLog) console.log(`    ${line}`)
     } catch (error) {
       failures.push(`${backend.name}, ${fault.name}, seed ${seed}: did not come to an end: ${(error as Error).stack}`)
       console.log(failures.at(-1))

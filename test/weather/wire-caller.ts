@@ -92,7 +92,11 @@ export class WireCaller implements Caller {
     this.#listener.expectEnd()
     let unsure = false
     while (!this.#over) {
-      const reply = await this.send(() => this.#wire.raw({ method: 'DELETE' }))
+      // one that was refused because the store was too slow may have been done all the same
+      const refused = () => {
+        unsure = true
+      }
+      const reply = await this.send(() => this.#wire.raw({ method: 'DELETE' }), refused)
       if (reply !== 'broken') {
         const { status } = await reply.answer()
         if (status === 200 || (status === 404 && unsure)) return true
@@ -147,8 +151,8 @@ export class WireCaller implements Caller {
     }
   }
 
-  /** Sends it until the answer is another than 503. */
-  async send(open: () => Promise<Reply>): Promise<Sent> {
+  /** Sends it until the answer is another than 503; `refused` is called at each of those. */
+  async send(open: () => Promise<Reply>, refused = () => {}): Promise<Sent> {
     for (;;) {
       const reply = await open().catch(() => 'broken' as const)
       if (reply === 'broken' || reply.status === 502) return 'broken'
@@ -158,6 +162,7 @@ export class WireCaller implements Caller {
       }
       if (reply.status !== 503 || this.#over) return reply
       this.log.refused(this.name)
+      refused()
       const after = reply.headers['retry-after']
       if (after === undefined) this.log.fault(`${this.name}: 503 without Retry-After`)
       await delay(1000 * Number(after ?? 1))

@@ -96,11 +96,11 @@ export const POSTGRES_FAULTS: readonly Fault<OnePostgres>[] = [
         const first = await connection(store)
         hogs.push(first)
         await eat().catch(() => {})
-        // the nodes' own, too; whoever comes next finds them taken
-        await first.query(`select pg_terminate_backend(pid) from pg_stat_activity where ${OTHERS}`)
         const end = performance.now() + 6000
         while (performance.now() < end) {
-          await eat().catch(() => {})
+          // the nodes' own, too: whoever is first gets what becomes free, and these are many
+          await first.query(`select pg_terminate_backend(pid) from pg_stat_activity where ${OTHERS}`)
+          await Promise.allSettled(Array.from({ length: 10 }, eat))
           await delay(50)
         }
       } finally {
