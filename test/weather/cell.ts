@@ -8,7 +8,7 @@ import type { Backend } from './backends.js'
 import type { Caller } from './caller.js'
 import type { Fault } from './fault.js'
 import { type Judgement, judge } from './judge.js'
-import { Log } from './log.js'
+import { type Call, Log } from './log.js'
 import { Nodes } from './nodes.js'
 import { SdkCaller } from './sdk-caller.js'
 import type { Store } from './store.js'
@@ -22,6 +22,8 @@ export interface CellOptions {
   wire: number
   sdk: number
   visitors: number
+  /** From the beginning of work to the fault, and from recovery to the end of work, in ms. */
+  calm: number
 }
 
 export interface Result extends Judgement {
@@ -32,12 +34,12 @@ export interface Result extends Judgement {
   recovery: number
   /** The longest time for which this process, and so its clients, stood still, in ms: what is above this machine's doing. */
   stall: number
+  /** The slowest simple call before the fault, in ms. */
+  usual: number
   /** What the nodes wrote, if a promise was not kept. */
   nodeLog: string[]
 }
 
-/** From the beginning of work to the fault, and from recovery to the end of work, in ms. */
-const CALM = 2500
 /** When nodes are asked how they do: often enough to see trouble soon, and not in it for a slow answer of a busy machine. */
 const HEALTH = { interval: 250, patience: 1000, answerTimeout: 15_000 }
 
@@ -86,13 +88,13 @@ export async function runCell<S extends Store>(
       ...visitors.map((each) => graveyard.visit(each, isOver)),
       ...callers.map((caller) => count(url, caller, log, isOver)),
     ]
-    await delay(CALM)
+    await delay(options.calm)
     const from = log.now
     await fault.strike({ store, nodes, balancer, random, victim: random.pick(nodes.all) })
     const struck = { from, to: log.now }
     const served = Promise.all(callers.map((caller) => untilServed(caller, isOver)))
     const recoveries = await Promise.race([served, delay(BOUND, [BOUND], { ref: false })])
-    await delay(CALM)
+    await delay(options.calm)
     over = true
 
     // what is on its way has until now to come
@@ -118,6 +120,7 @@ export async function runCell<S extends Store>(
     return {
       ...{ backend: backend.name, fault: fault.name, seed, ...judgement },
       recovery: Math.max(...recoveries),
+      usual: slowest(log.calls.filter(({ tool, ended = from }) => tool === 'short' && ended < from)),
       stall: Math.round(stalls.max / 1e6),
       nodeLog: judgement.violations.length > 0 ? lines : [],
     }
@@ -126,6 +129,10 @@ export async function runCell<S extends Store>(
     done = true
     for (const stop of stops) await stop().catch(() => {})
   }
+}
+
+function slowest(calls: readonly Call[]): number {
+  return Math.max(0, ...calls.map(({ begun, ended = begun }) => ended - begun))
 }
 
 /** The same for the same text, so that one cell alone goes as it goes among all. */

@@ -66,7 +66,7 @@ for (let seed = first; seed === first || timeLeft(); seed++) {
     if (minutes > 0 && !timeLeft()) break
     console.log(`${backend.name}, ${fault.name}, seed ${seed}`)
     try {
-      const result = await runCell(backend, fault, { seed, wire: 3, sdk: 2, visitors: 2 })
+      const result = await runCell(backend, fault, { seed, wire: 3, sdk: 2, visitors: 2, calm: 2500 })
       if (!result) {
         console.log('  cannot be done on this machine')
         continue

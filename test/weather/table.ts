@@ -1,4 +1,7 @@
-/** The table that a run prints: a row for each fault on each backend, in Markdown. */
+/**
+ * The table that a run prints: a row for each fault on each backend, in Markdown. What the machine makes slow shows before the
+ * fault, and in stalls of the clients' own process.
+ */
 import type { Result } from './cell.js'
 import type { Counts } from './judge.js'
 import { RECOVERY_GOAL } from './terms.js'
@@ -9,7 +12,7 @@ const COLUMNS: readonly (keyof Counts)[] = [
 
 export function table(results: readonly Result[]): string {
   const rows = [...new Set(results.map(title))].map((each) => row(results.filter((result) => title(result) === each)))
-  const head = ['backend', 'fault', ...COLUMNS, 'recovered in ms', 'stalls in ms', 'violations']
+  const head = ['backend', 'fault', ...COLUMNS, 'calls before, ms', 'stalls, ms', 'recovered, ms', 'violations']
   const all = [head, head.map((_, i) => (i < 2 ? '---' : '--:')), ...rows]
   return all.map((cells) => `| ${cells.join(' | ')} |`).join('\n')
 }
@@ -24,8 +27,9 @@ function row(results: readonly Result[]): (string | number)[] {
     results[0]?.backend ?? '',
     results[0]?.fault ?? '',
     ...COLUMNS.map((column) => sum(({ counts }) => counts[column])),
-    recovery > RECOVERY_GOAL ? `**${recovery}**` : recovery,
+    Math.max(...results.map(({ usual }) => usual)),
     Math.max(...results.map(({ stall }) => stall)),
+    recovery > RECOVERY_GOAL ? `**${recovery}**` : recovery,
     sum(({ violations }) => violations.length),
   ]
 }
