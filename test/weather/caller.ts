@@ -4,6 +4,8 @@ import type { Call, Numbers } from './log.js'
 
 export interface Caller {
   readonly name: string
+  /** Its revision, or its SDK line. */
+  readonly kind: string
   /** Of the session that it keeps. */
   readonly sessionId: string
   /** On its standalone stream. */

@@ -113,7 +113,7 @@ export async function runCell<S extends Store>(
     const deletes = graveyard.graves.length
     const { undone, haunted } = graveyard
     const judgement = judge({
-      ...{ fault: fault as Fault, struck, recoveries, log, callers, deletes, undone, haunted },
+      ...{ backend: backend.name, fault: fault as Fault, struck, recoveries, log, callers, deletes, undone, haunted },
       runs: nodes.runs(),
     })
     const lines = nodes.all.flatMap(({ origin, lines }) => lines.all.slice(-60).map((line) => `${origin} ${line}`))

@@ -68,8 +68,8 @@ export class Log {
 
 /** The numbered notifications of one session: those that were sent, and those that came. */
 export class Numbers {
-  /** Stored, says the node that sent them. */
-  readonly sure: number[] = []
+  /** Stored, says the node that sent them; with when it said so. */
+  readonly sure = new Map<number, number>()
   /** The node did not say; each may come or not. */
   readonly unsure = new Set<number>()
   /** In the order in which they came. */
@@ -78,7 +78,7 @@ export class Numbers {
   told = 0
 
   get missing(): number[] {
-    return this.sure.filter((number) => !this.heard.includes(number))
+    return [...this.sure.keys()].filter((number) => !this.heard.includes(number))
   }
 
   get doubled(): number[] {

@@ -72,9 +72,10 @@ for (let seed = first; seed === first || timeLeft(); seed++) {
         continue
       }
       results.push(result)
-      const { counts, recovery, violations, lagged, nodeLog } = result
+      const { counts, recovery, violations, known, lagged, nodeLog } = result
       console.log(`  ${counts.calls} calls, recovered in ${recovery} ms, ${violations.length} violations`)
       for (const violation of violations.slice(0, 20)) console.log(`  ! ${violation}`)
+      for (const violation of known.slice(0, 20)) console.log(`  known: ${violation}`)
       for (const loss of lagged.slice(0, 20)) console.log(`  ~ ${loss}`)
       if (values.log) for (const line of nodeLog) console.log(`    ${line}`)
     } catch (error) {

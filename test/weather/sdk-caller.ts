@@ -42,7 +42,7 @@ export class SdkCaller implements Caller {
   #standalone = 0
 
   private constructor(
-    private readonly line: Sdk,
+    readonly kind: Sdk,
     readonly name: string,
     private readonly log: Log,
   ) {}
@@ -68,7 +68,7 @@ export class SdkCaller implements Caller {
 
   async call(tool: Tool, work: Work): Promise<Call> {
     const { log } = this
-    const call = log.begin(this.name, this.line, tool, work)
+    const call = log.begin(this.name, this.kind, tool, work)
     const abort = new AbortController()
     const stopped = new Promise<{ outcome: Outcome; why: string }>((resolve) => {
       const stop = (outcome: Outcome, why: string) => resolve({ outcome, why })
@@ -95,9 +95,10 @@ export class SdkCaller implements Caller {
       },
       (error) => classify(error, this.#running.get(work.key)),
     )
-    const { outcome, why } = await Promise.race([ended, stopped])
+    // line 1 would tell the server that it cancels even what has been answered
+    const taken = stopped.finally(() => abort.abort())
+    const { outcome, why } = await Promise.race([ended, taken])
     this.#running.delete(work.key)
-    abort.abort()
     return log.end(call, outcome, why)
   }
 

@@ -12,7 +12,16 @@ const COLUMNS: readonly (keyof Counts)[] = [
 
 export function table(results: readonly Result[]): string {
   const rows = [...new Set(results.map(title))].map((each) => row(results.filter((result) => title(result) === each)))
-  const head = ['backend', 'fault', ...COLUMNS, 'calls before, ms', 'stalls, ms', 'recovered, ms', 'violations']
+  const head = [
+    'backend',
+    'fault',
+    ...COLUMNS,
+    'calls before, ms',
+    'stalls, ms',
+    'recovered, ms',
+    'known',
+    'violations',
+  ]
   const all = [head, head.map((_, i) => (i < 2 ? '---' : '--:')), ...rows]
   return all.map((cells) => `| ${cells.join(' | ')} |`).join('\n')
 }
@@ -30,6 +39,7 @@ function row(results: readonly Result[]): (string | number)[] {
     Math.max(...results.map(({ usual }) => usual)),
     Math.max(...results.map(({ stall }) => stall)),
     recovery > RECOVERY_GOAL ? `**${recovery}**` : recovery,
+    sum(({ known }) => known.length),
     sum(({ violations }) => violations.length),
   ]
 }

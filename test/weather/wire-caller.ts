@@ -28,7 +28,7 @@ export class WireCaller implements Caller {
 
   private constructor(
     private readonly url: string,
-    readonly revision: Revision,
+    readonly kind: Revision,
     readonly name: string,
     private readonly log: Log,
   ) {}
@@ -51,12 +51,12 @@ export class WireCaller implements Caller {
 
   get tools(): readonly Tool[] {
     // elicitation came with 2025-06-18
-    return this.revision === '2025-03-26' ? TOOLS : [...TOOLS, 'ask']
+    return this.kind === '2025-03-26' ? TOOLS : [...TOOLS, 'ask']
   }
 
   async call(tool: Tool, work: Work): Promise<Call> {
     const { log } = this
-    const call = log.begin(this.name, this.revision, tool, work)
+    const call = log.begin(this.name, this.kind, tool, work)
     let id = 0
     let sent = await this.send(() => {
       id = ++this.#ids
@@ -127,15 +127,15 @@ export class WireCaller implements Caller {
 
   /** Opens a session, in as many attempts as it takes. */
   async #open(): Promise<void> {
-    const stranger = new WireClient(urlDoor(this.url, PATIENCE), '', this.revision)
-    const capabilities = this.revision === '2025-03-26' ? {} : { elicitation: {} }
-    const body = initializeMessage({ version: this.revision, capabilities })
+    const stranger = new WireClient(urlDoor(this.url, PATIENCE), '', this.kind)
+    const capabilities = this.kind === '2025-03-26' ? {} : { elicitation: {} }
+    const body = initializeMessage({ version: this.kind, capabilities })
     const headers = { 'mcp-session-id': undefined, 'mcp-protocol-version': undefined }
     for (;;) {
       const reply = await this.send(() => stranger.raw({ headers, body }))
       const answer = reply === 'broken' ? undefined : await reply.answer().catch(() => undefined)
       if (answer?.sessionId) {
-        this.#wire = new WireClient(urlDoor(this.url, PATIENCE), answer.sessionId, this.revision)
+        this.#wire = new WireClient(urlDoor(this.url, PATIENCE), answer.sessionId, this.kind)
         break
       }
       if (answer) this.log.fault(`${this.name}: initialize was answered ${answer.status} ${answer.text}`)

@@ -41,7 +41,7 @@ export async function count(url: string, { name, sessionId, numbers }: Caller, l
       const response = await fetch(to, { method: 'POST', signal: AbortSignal.timeout(NOTIFY_PATIENCE) })
       const told = await response.text()
       if (response.status === 200) {
-        numbers.sure.push(number)
+        numbers.sure.set(number, log.now)
         if (told !== 'true') log.fault(`${name}: a notification found no session (${told})`)
       } else numbers.unsure.add(number)
     } catch {
