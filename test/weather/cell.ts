@@ -32,6 +32,8 @@ export interface Result extends Judgement {
   seed: number
   /** Until the last client was served again, in ms. */
   recovery: number
+  /** How long after that the slowest notification was on its way, in ms. */
+  delay: number
   /** The longest time for which this process, and so its clients, stood still, in ms: what is above this machine's doing. */
   stall: number
   /** The slowest simple call before the fault, in ms. */
@@ -97,10 +99,12 @@ export async function runCell<S extends Store>(
     await delay(options.calm)
     over = true
 
+    // the others' streams are known to go wrong
+    const steady = () => callers.filter(({ name }) => !log.forgetful.has(name))
     // what is on its way has until now to come
     const deadline = Math.max(struck.to + BOUND, log.now + BOUND / 2)
     const ended = Promise.all(working).then(() => graveyard.lookAtAll(isDone))
-    const complete = () => callers.every(({ name, numbers }) => log.forgetful.has(name) || numbers.missing.length === 0)
+    const complete = () => steady().every(({ numbers }) => numbers.missing.length === 0)
     const all = (async () => {
       await ended
       while (!complete() && !done) await delay(50)
@@ -109,17 +113,15 @@ export async function runCell<S extends Store>(
     done = true
     stalls.disable()
     for (const call of log.calls) log.end(call, 'hung', 'it never ended')
-    // what comes of the tear-down is nobody's fault
-    const deletes = graveyard.graves.length
-    const { undone, haunted } = graveyard
     const judgement = judge({
-      ...{ backend: backend.name, fault: fault as Fault, struck, recoveries, log, callers, deletes, undone, haunted },
+      ...{ backend: backend.name, fault: fault as Fault, struck, recoveries, log, callers, graves: graveyard.graves },
       runs: nodes.runs(),
     })
     const lines = nodes.all.flatMap(({ origin, lines }) => lines.all.slice(-60).map((line) => `${origin} ${line}`))
     return {
       ...{ backend: backend.name, fault: fault.name, seed, ...judgement },
       recovery: Math.max(...recoveries),
+      delay: Math.max(...steady().map(({ numbers }) => numbers.delay(struck.to))),
       usual: slowest(log.calls.filter(({ tool, ended = from }) => tool === 'short' && ended < from)),
       stall: Math.round(stalls.max / 1e6),
       nodeLog: judgement.violations.length > 0 ? lines : [],

@@ -5,7 +5,8 @@ import type { Caller } from './caller.js'
 import type { Fault } from './fault.js'
 import { isKnown } from './known.js'
 import type { Call, Log } from './log.js'
-import { BOUND, RECOVERY_LIMIT } from './terms.js'
+import { BOUND, RECOVERY_LIMIT, STALENESS } from './terms.js'
+import type { Grave } from './work.js'
 
 export interface Counts {
   calls: number
@@ -21,6 +22,8 @@ export interface Counts {
   events: number
   /** Sessions that were deleted. */
   deletes: number
+  /** Those of them that were served after that. */
+  stale: number
   /** What a failover took with it: lost, and told as far as it can be. */
   lagged: number
 }
@@ -34,10 +37,7 @@ export interface Evidence {
   recoveries: readonly number[]
   log: Log
   callers: readonly Caller[]
-  /** Sessions that were deleted; those of them that came back; those with a stream that goes on. */
-  deletes: number
-  undone: number
-  haunted: number
+  graves: readonly Grave[]
   runs: readonly Run[]
 }
 
@@ -51,15 +51,14 @@ export interface Judgement {
 }
 
 export function judge(evidence: Evidence): Judgement {
-  const { fault, log, callers, deletes, undone, haunted, runs, recoveries } = evidence
+  const { fault, log, callers, graves, runs, recoveries } = evidence
   const lag = fault.allows?.includes('lag') ?? false
   const verdicts = [
     ...log.calls.flatMap((call) => callVerdicts(call, evidence)),
     ...log.faults.map((what) => ({ what, lagged: / 40[04]|found no session/.test(what) })),
     ...callers.flatMap((caller) => streamVerdicts(caller, evidence)),
     ...effectVerdicts(runs, log.calls),
-    ...(undone > 0 ? [{ what: `${undone} of ${deletes} deleted sessions came back`, lagged: true }] : []),
-    ...(haunted > 0 ? [{ what: `streams of ${haunted} deleted sessions did not end`, lagged: true }] : []),
+    ...graves.flatMap((grave) => graveVerdicts(grave, fault)),
     ...refusalVerdicts(evidence),
     ...recoveries
       .filter((recovery) => recovery > RECOVERY_LIMIT)
@@ -77,7 +76,8 @@ export function judge(evidence: Evidence): Judgement {
       refused: log.refusals.length,
       resumed: log.calls.reduce((sum, { resumed }) => sum + resumed, 0),
       events: callers.reduce((sum, { numbers }) => sum + numbers.heard.length, 0),
-      deletes,
+      deletes: graves.length,
+      stale: graves.filter(({ served }) => served !== undefined).length,
       lagged: lagged.length,
     },
     violations: violations.filter((what) => !known.includes(what)),
@@ -145,6 +145,16 @@ function streamVerdicts({ name, kind, numbers }: Caller, { log, struck }: Eviden
   if (doubled.length > 0) say(`numbers ${doubled} came twice`)
   if (late.length > 0) say(`numbers ${late} came after later ones`)
   if (told > 0) say(`it was told ${told} times that messages were lost`, true)
+  return verdicts
+}
+
+function graveVerdicts({ caller, since, served, haunted }: Grave, { allows }: Fault): Verdict[] {
+  const verdicts: Verdict[] = []
+  const say = (what: string) =>
+    verdicts.push({ what: `${caller.name} (${caller.kind}), deleted at ${since}: ${what}`, lagged: true })
+  const stale = served !== undefined && served - since < STALENESS && allows?.includes('stale')
+  if (served !== undefined && !stale) say(`it was served at ${served}`)
+  if (haunted) say('its stream did not end')
   return verdicts
 }
 

@@ -63,7 +63,7 @@ export class Listener {
           this.log.fault(`${this.name}: event ${block.id} came twice`)
         if (block.id !== undefined) this.#seen.add(block.id)
         const number = numberIn(block.message)
-        if (number !== undefined) this.numbers.heard.push(number)
+        if (number !== undefined) this.numbers.hear(number, this.log.now)
         else if (block.message.error) this.numbers.told++
         else this.log.fault(`${this.name}: its standalone stream said ${block.data}`)
       }

@@ -74,8 +74,21 @@ export class Numbers {
   readonly unsure = new Set<number>()
   /** In the order in which they came. */
   readonly heard: number[] = []
+  /** When each came first. */
+  readonly times = new Map<number, number>()
   /** The client was told that messages were lost. */
   told = 0
+
+  hear(number: number, at: number): void {
+    this.heard.push(number)
+    if (!this.times.has(number)) this.times.set(number, at)
+  }
+
+  /** How long the slowest was on its way, in ms; what was stored before then counts from then. */
+  delay(since: number): number {
+    const delays = [...this.sure].map(([number, at]) => (this.times.get(number) ?? 0) - Math.max(at, since))
+    return Math.max(0, ...delays)
+  }
 
   get missing(): number[] {
     return [...this.sure.keys()].filter((number) => !this.heard.includes(number))

@@ -110,7 +110,7 @@ export class SdkCaller implements Caller {
   /** Each message, on its way to the SDK. */
   #received(message: Message): void {
     const number = numberIn(message)
-    if (number !== undefined) this.numbers.heard.push(number)
+    if (number !== undefined) this.numbers.hear(number, this.log.now)
     else if (message.method === 'elicitation/create' && message.id !== undefined) {
       this.#asked.set(message.id, String(message.params?.message))
     }

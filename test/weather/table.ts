@@ -7,7 +7,7 @@ import type { Counts } from './judge.js'
 import { RECOVERY_GOAL } from './terms.js'
 
 const COLUMNS: readonly (keyof Counts)[] = [
-  ...(['calls', 'unknown', 'cut', 'refused', 'resumed', 'events', 'deletes', 'lagged'] as const),
+  ...(['calls', 'unknown', 'cut', 'refused', 'resumed', 'events', 'deletes', 'stale', 'lagged'] as const),
 ]
 
 export function table(results: readonly Result[]): string {
@@ -19,6 +19,7 @@ export function table(results: readonly Result[]): string {
     'calls before, ms',
     'stalls, ms',
     'recovered, ms',
+    'events late, ms',
     'known',
     'violations',
   ]
@@ -31,14 +32,15 @@ const title = ({ backend, fault }: Result) => `${backend}, ${fault}`
 /** Of all runs of one cell. */
 function row(results: readonly Result[]): (string | number)[] {
   const sum = (of: (result: Result) => number) => results.reduce((total, result) => total + of(result), 0)
-  const recovery = Math.max(...results.map((result) => result.recovery))
+  const goal = (ms: number) => (ms > RECOVERY_GOAL ? `**${ms}**` : ms)
   return [
     results[0]?.backend ?? '',
     results[0]?.fault ?? '',
     ...COLUMNS.map((column) => sum(({ counts }) => counts[column])),
     Math.max(...results.map(({ usual }) => usual)),
     Math.max(...results.map(({ stall }) => stall)),
-    recovery > RECOVERY_GOAL ? `**${recovery}**` : recovery,
+    goal(Math.max(...results.map(({ recovery }) => recovery))),
+    goal(Math.max(...results.map(({ delay }) => delay))),
     sum(({ known }) => known.length),
     sum(({ violations }) => violations.length),
   ]

@@ -14,6 +14,9 @@ export const DRAIN = { notice: 2500, timeout: 5000 }
 /** How long a call may take after its fault is over: until a node counts as dead, is taken over, and the call is run again. */
 export const BOUND = 20_000
 
+/** For so long a node trusts what it knows of a session (docs/contract.md says five seconds), and a request may be on its way. */
+export const STALENESS = 7000
+
 /** After the end of a fault everybody is served again within this. */
 export const RECOVERY_LIMIT = 10_000
 /** And should be within this. */

@@ -200,6 +200,8 @@ export class WireCaller implements Caller {
       const reply = await this.send(() => this.#wire.open({ id, result: { action: 'accept', content } }))
       if (reply !== 'broken') {
         call.accepted ||= reply.status === 202
+        // by now nobody waits for it any more
+        if (call.outcome !== undefined) return
         // 400: whoever asked is gone, or has its answer from an attempt that seemed to fail
         if (reply.status !== 202 && reply.status !== 400) {
           this.log.fault(`${call.client} ${call.key}: its response was answered ${reply.status}`)

@@ -51,25 +51,24 @@ export async function count(url: string, { name, sessionId, numbers }: Caller, l
   }
 }
 
+export interface Grave {
+  caller: WireCaller
+  /** When the DELETE was answered, in ms since the cell began. */
+  since: number
+  /** When it was last served all the same; undefined: never. */
+  served: number | undefined
+  /** It has a stream that goes on. */
+  haunted: boolean
+}
+
 /** Sessions that were deleted, and must stay so. */
 export class Graveyard {
-  /** With what each was answered since. */
-  readonly graves: { caller: WireCaller; undone: boolean; haunted: boolean }[] = []
+  readonly graves: Grave[] = []
 
   constructor(
     private readonly url: string,
     private readonly log: Log,
   ) {}
-
-  /** How many of them were served again. */
-  get undone(): number {
-    return this.graves.filter(({ undone }) => undone).length
-  }
-
-  /** How many have a stream that goes on. */
-  get haunted(): number {
-    return this.graves.filter(({ haunted }) => haunted).length
-  }
 
   /** Opens a session, calls, deletes it, and asks for some that were deleted before; again and again until it is over. */
   async visit(random: Random, over: () => boolean): Promise<void> {
@@ -78,7 +77,7 @@ export class Graveyard {
       const caller = await WireCaller.connect(this.url, random.pick(REVISIONS), name, this.log)
       await caller.call(random.pick(caller.tools), work(random))
       if (random.chance(0.75) && (await caller.delete())) {
-        const grave = { caller, undone: false, haunted: true }
+        const grave: Grave = { caller, since: this.log.now, served: undefined, haunted: true }
         this.graves.push(grave)
         void caller.gone.then(() => {
           grave.haunted = false
@@ -91,16 +90,16 @@ export class Graveyard {
 
   /** Asks for each of them, until it is told that it is gone, or not, and its stream has ended. */
   async lookAtAll(over: () => boolean): Promise<void> {
-    const ask = async (grave: Graveyard['graves'][number]) => {
+    const ask = async (grave: Grave) => {
       while (!over() && (!(await this.#look(grave)) || grave.haunted)) await delay(500)
     }
     await Promise.all(this.graves.map(ask))
   }
 
-  /** Whether there was an answer. */
-  async #look(grave: Graveyard['graves'][number]): Promise<boolean> {
+  /** Whether it was said to be gone. */
+  async #look(grave: Grave): Promise<boolean> {
     const status = await grave.caller.ping()
-    grave.undone ||= status === 200
-    return status === 404 || status === 200
+    if (status === 200) grave.served = this.log.now
+    return status === 404
   }
 }

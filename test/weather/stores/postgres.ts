@@ -132,6 +132,7 @@ export const POSTGRES_FAULTS: readonly Fault<OnePostgres>[] = [
   },
   {
     name: 'listening connections swallowed 20 s',
+    allows: ['stale'],
     async strike({ nodes }) {
       const links = nodes.all.flatMap(({ links }) => links.slice(1))
       for (const link of links) link.swallow()
