@@ -58,8 +58,7 @@ export async function runCell<S extends Store>(
     stops.unshift(() => stop(thing))
     return thing
   }
-  let over = false
-  let done = false
+  const phase: Phase = { over: false, done: false }
   const stalls = monitorEventLoopDelay({ resolution: 10 })
   try {
     const store = until(await backend.start(), (each) => each.stop())
@@ -67,70 +66,85 @@ export async function runCell<S extends Store>(
     const nodes = until(await Nodes.start(store, random.pick(SDKS)), (each) => each.stop())
     const origins = nodes.all.map(({ origin }) => origin)
     const balancer = until(await Balancer.start(origins, HEALTH), (each) => each.close())
-    const { url } = balancer
     const log = new Log()
-    const callers: Caller[] = []
-    for (let i = 0; i < options.wire; i++) {
-      for (const revision of REVISIONS) {
-        callers.push(await WireCaller.connect(url, revision, `${revision}-${i}`, log))
-      }
-    }
-    for (let i = 0; i < options.sdk; i++) {
-      for (const line of SDKS) callers.push(await SdkCaller.connect(url, line, `${line}-${i}`, log))
-    }
+    const callers = await connect(balancer.url, log, options)
     for (const caller of callers) until(caller, (each) => each.close())
-    const graveyard = new Graveyard(url, log)
-
     stalls.enable()
-    const isOver = () => over
-    const isDone = () => done
-    const visitors = Array.from({ length: options.visitors }, (_, i) => seeded(seed + i))
-    const working = [
-      ...callers.map((caller, i) => callOn(caller, seeded(seed + i), isOver)),
-      ...visitors.map((each) => graveyard.visit(each, isOver)),
-      ...callers.map((caller) => count(url, caller, log, isOver)),
-    ]
+
+    const graveyard = new Graveyard(balancer.url, log)
+    const ended = work(balancer.url, { log, callers, graveyard, phase }, options)
     await delay(options.calm)
     const from = log.now
     await fault.strike({ store, nodes, balancer, random, victim: random.pick(nodes.all) })
     const struck = { from, to: log.now }
-    const served = Promise.all(callers.map((caller) => untilServed(caller, isOver)))
+    const served = Promise.all(callers.map((caller) => untilServed(caller, () => phase.over)))
     const recoveries = await Promise.race([served, delay(BOUND, [BOUND], { ref: false })])
     await delay(options.calm)
-    over = true
+    phase.over = true
 
     // the others' streams are known to go wrong
     const steady = () => callers.filter(({ name }) => !log.forgetful.has(name))
     // what is on its way has until now to come
     const deadline = Math.max(struck.to + BOUND, log.now + BOUND / 2)
-    const ended = Promise.all(working).then(() => graveyard.lookAtAll(isDone))
-    const complete = () => steady().every(({ numbers }) => numbers.missing.length === 0)
-    const all = (async () => {
+    const settled = async () => {
       await ended
-      while (!complete() && !done) await delay(50)
-    })()
-    await Promise.race([all, delay(deadline - log.now, undefined, { ref: false })])
-    done = true
+      while (!phase.done && steady().some(({ numbers }) => numbers.missing.length > 0)) await delay(50)
+    }
+    await Promise.race([settled(), delay(deadline - log.now, undefined, { ref: false })])
+    phase.done = true
     stalls.disable()
     for (const call of log.calls) log.end(call, 'hung', 'it never ended')
-    const judgement = judge({
-      ...{ backend: backend.name, fault: fault as Fault, struck, recoveries, log, callers, graves: graveyard.graves },
-      runs: nodes.runs(),
-    })
-    const lines = nodes.all.flatMap(({ origin, lines }) => lines.all.slice(-60).map((line) => `${origin} ${line}`))
+
+    const lines = nodes.all.flatMap(({ origin, lines }) => lines.all.map((line) => `${origin} ${line}`))
+    const { graves } = graveyard
+    const evidence = { backend: backend.name, fault: fault as Fault, struck, recoveries, log, callers, graves, lines }
+    const judgement = judge({ ...evidence, runs: nodes.runs() })
     return {
       ...{ backend: backend.name, fault: fault.name, seed, ...judgement },
       recovery: Math.max(...recoveries),
       delay: Math.max(...steady().map(({ numbers }) => numbers.delay(struck.to))),
       usual: slowest(log.calls.filter(({ tool, ended = from }) => tool === 'short' && ended < from)),
       stall: Math.round(stalls.max / 1e6),
-      nodeLog: judgement.violations.length > 0 ? lines : [],
+      nodeLog: judgement.violations.length > 0 ? lines.slice(-200) : [],
     }
   } finally {
-    over = true
-    done = true
+    phase.over = true
+    phase.done = true
     for (const stop of stops) await stop().catch(() => {})
   }
+}
+
+interface Phase {
+  /** Nobody begins anything new. */
+  over: boolean
+  /** Nobody waits any longer. */
+  done: boolean
+}
+
+async function connect(url: string, log: Log, { wire, sdk }: CellOptions): Promise<Caller[]> {
+  const callers: Caller[] = []
+  for (let i = 0; i < wire; i++) {
+    for (const revision of REVISIONS) callers.push(await WireCaller.connect(url, revision, `${revision}-${i}`, log))
+  }
+  for (let i = 0; i < sdk; i++) {
+    for (const line of SDKS) callers.push(await SdkCaller.connect(url, line, `${line}-${i}`, log))
+  }
+  return callers
+}
+
+/** Resolves when all that was begun has ended. */
+async function work(
+  url: string,
+  { log, callers, graveyard, phase }: { log: Log; callers: readonly Caller[]; graveyard: Graveyard; phase: Phase },
+  { seed, visitors }: CellOptions,
+): Promise<void> {
+  const over = () => phase.over
+  await Promise.all([
+    ...callers.map((caller, i) => callOn(caller, seeded(seed + i), over)),
+    ...Array.from({ length: visitors }, (_, i) => graveyard.visit(seeded(seed + i), over)),
+    ...callers.map((caller) => count(url, caller, log, over)),
+  ])
+  await graveyard.lookAtAll(() => phase.done)
 }
 
 function slowest(calls: readonly Call[]): number {

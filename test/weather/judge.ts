@@ -39,6 +39,8 @@ export interface Evidence {
   callers: readonly Caller[]
   graves: readonly Grave[]
   runs: readonly Run[]
+  /** What the nodes wrote. */
+  lines: readonly string[]
 }
 
 export interface Judgement {
@@ -51,7 +53,7 @@ export interface Judgement {
 }
 
 export function judge(evidence: Evidence): Judgement {
-  const { fault, log, callers, graves, runs, recoveries } = evidence
+  const { fault, log, callers, graves, runs, lines, recoveries } = evidence
   const lag = fault.allows?.includes('lag') ?? false
   const verdicts = [
     ...log.calls.flatMap((call) => callVerdicts(call, evidence)),
@@ -60,6 +62,7 @@ export function judge(evidence: Evidence): Judgement {
     ...effectVerdicts(runs, log.calls),
     ...graves.flatMap((grave) => graveVerdicts(grave, fault)),
     ...refusalVerdicts(evidence),
+    ...lines.filter((line) => OWN_END.test(line)).map((what) => ({ what, lagged: false })),
     ...recoveries
       .filter((recovery) => recovery > RECOVERY_LIMIT)
       .map((recovery) => ({ what: `a client was served only ${recovery} ms after all was well`, lagged: false })),
@@ -85,6 +88,9 @@ export function judge(evidence: Evidence): Judgement {
     lagged: lagged.map(({ what }) => what),
   }
 }
+
+/** A node that ended as nobody had told it to, or that Node.js warned of a leak or the like. */
+const OWN_END = /\[\d+ ended: (?!0\]|SIGKILL\])|^\S+ \(node:\d+\) /
 
 interface Verdict {
   what: string
