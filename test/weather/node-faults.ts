@@ -22,13 +22,17 @@ const cutOff = async ({ victim, balancer }: Stage, time: number) => {
 
 export const NODE_FAULTS: readonly Fault[] = [
   {
-    name: 'node killed',
+    name: 'nodes killed, three times',
     allows: ['cut', 'unknown'],
-    async strike({ victim, balancer, random }) {
-      await victim.kill()
-      await seconds(random.between(0, 3))
-      await victim.start()
-      await balancer.takes(victim.origin)
+    async strike({ nodes, balancer, random }) {
+      for (let times = 3; times > 0; times--) {
+        const victim = random.pick(nodes.all)
+        await victim.kill()
+        await seconds(random.between(0, 2))
+        await victim.start()
+        await balancer.takes(victim.origin)
+        await seconds(random.between(0, 1))
+      }
     },
   },
   { name: 'node frozen 3 s', strike: (stage) => freeze(stage, 3) },

@@ -28,7 +28,8 @@ function weather(on: string, what: string): void {
   })
 }
 
-describe('on SQLite', () => weather('SQLite', 'node killed'))
+describe('on SQLite', () => weather('SQLite', 'nodes killed, three times'))
 describeWith('on Redis', await redisProgram(), () => weather('Redis', 'store frozen 3 s'))
 describeWith('on Redis Sentinel', await redisProgram(), () => weather('Redis Sentinel', 'primary killed'))
+describeWith('on Redis Cluster', await redisProgram(), () => weather('Redis Cluster', 'primary killed'))
 describeWith('on PostgreSQL', await postgresProgram(), () => weather('PostgreSQL', 'node cut off 2 s'))
