@@ -154,11 +154,12 @@ function streamVerdicts({ name, kind, numbers }: Caller, { log, struck }: Eviden
   return verdicts
 }
 
-function graveVerdicts({ caller, since, served, haunted }: Grave, { allows }: Fault): Verdict[] {
+function graveVerdicts({ caller, how, since, served, haunted }: Grave, { allows }: Fault): Verdict[] {
   const verdicts: Verdict[] = []
   const say = (what: string) =>
-    verdicts.push({ what: `${caller.name} (${caller.kind}), deleted at ${since}: ${what}`, lagged: true })
-  const stale = served !== undefined && served - since < STALENESS && allows?.includes('stale')
+    verdicts.push({ what: `${caller.name} (${caller.kind}), ${how} at ${since}: ${what}`, lagged: true })
+  const unheard = how === 'gone' || allows?.includes('stale')
+  const stale = served !== undefined && served - since < STALENESS && unheard
   if (served !== undefined && !stale) say(`it was served at ${served}`)
   if (haunted) say('its stream did not end')
   return verdicts

@@ -87,8 +87,11 @@ export class WireCaller implements Caller {
     return this.#listener.done
   }
 
-  /** DELETE, until it has been answered by yes or no; false: it never was. */
-  async delete(): Promise<boolean> {
+  /**
+   * DELETE, until it has been answered by yes or no. `gone`: an attempt that had no answer has done it. Undefined: there never
+   * was an answer.
+   */
+  async delete(): Promise<'deleted' | 'gone' | undefined> {
     this.#listener.expectEnd()
     let unsure = false
     while (!this.#over) {
@@ -99,14 +102,15 @@ export class WireCaller implements Caller {
       const reply = await this.send(() => this.#wire.raw({ method: 'DELETE' }), refused)
       if (reply !== 'broken') {
         const { status } = await reply.answer()
-        if (status === 200 || (status === 404 && unsure)) return true
+        if (status === 200) return 'deleted'
+        if (status === 404 && unsure) return 'gone'
         this.log.fault(`${this.name}: DELETE was answered ${status}`)
-        return false
+        return undefined
       }
       unsure = true
       await delay(RETRY_INTERVAL)
     }
-    return false
+    return undefined
   }
 
   /** What a `ping` is answered with, once: an HTTP status; undefined: nothing came. */
