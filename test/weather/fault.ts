@@ -18,10 +18,9 @@ export interface Fault<S extends Store = Store> {
   name: string
   /**
    * What else than success is right: `cut`: connections break; `unknown`: a node is lost, or taken for lost, with what it was
-   * doing; `lag`: writes that were acknowledged are lost; `stale`: nodes do not hear of each other, and may serve what was
-   * deleted for as long as they trust what they know.
+   * doing; `lag`: writes that were acknowledged are lost.
    */
-  allows?: readonly ('cut' | 'unknown' | 'lag' | 'stale')[]
+  allows?: readonly ('cut' | 'unknown' | 'lag')[]
   /** Whether it can be done on this machine; by default it can. */
   possible?(store: S): boolean
   /** Does harm, and undoes it; resolves when all is well, as far as those can tell who run nodes and stores. */

@@ -22,7 +22,7 @@ export interface Counts {
   events: number
   /** Sessions that were deleted. */
   deletes: number
-  /** Those of them that were served after that. */
+  /** Those of them that were served after that, for a few seconds. */
   stale: number
   /** What a failover took with it: lost, and told as far as it can be. */
   lagged: number
@@ -60,7 +60,7 @@ export function judge(evidence: Evidence): Judgement {
     ...log.faults.map((what) => ({ what, lagged: / 40[04]|found no session/.test(what) })),
     ...callers.flatMap((caller) => streamVerdicts(caller, evidence)),
     ...effectVerdicts(runs, log.calls),
-    ...graves.flatMap((grave) => graveVerdicts(grave, fault)),
+    ...graves.flatMap((grave) => graveVerdicts(grave, evidence)),
     ...refusalVerdicts(evidence),
     ...lines.filter((line) => OWN_END.test(line)).map((what) => ({ what, lagged: false })),
     ...recoveries
@@ -154,13 +154,13 @@ function streamVerdicts({ name, kind, numbers }: Caller, { log, struck }: Eviden
   return verdicts
 }
 
-function graveVerdicts({ caller, how, since, served, haunted }: Grave, { allows }: Fault): Verdict[] {
+function graveVerdicts({ caller, since, served, haunted }: Grave, { struck }: Evidence): Verdict[] {
   const verdicts: Verdict[] = []
   const say = (what: string) =>
-    verdicts.push({ what: `${caller.name} (${caller.kind}), ${how} at ${since}: ${what}`, lagged: true })
-  const unheard = how === 'gone' || allows?.includes('stale')
-  const stale = served !== undefined && served - since < STALENESS && unheard
-  if (served !== undefined && !stale) say(`it was served at ${served}`)
+    verdicts.push({ what: `${caller.name} (${caller.kind}), deleted at ${since}: ${what}`, lagged: true })
+  // a node that could not be reached stops serving it within seconds (docs/contract.md)
+  const inTrouble = served !== undefined && served > struck.from && since < struck.to + RECOVERY_LIMIT
+  if (served !== undefined && !(inTrouble && served - since < STALENESS)) say(`it was served at ${served}`)
   if (haunted) say('its stream did not end')
   return verdicts
 }

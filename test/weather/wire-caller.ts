@@ -87,11 +87,8 @@ export class WireCaller implements Caller {
     return this.#listener.done
   }
 
-  /**
-   * DELETE, until it has been answered by yes or no. `gone`: an attempt that had no answer has done it. Undefined: there never
-   * was an answer.
-   */
-  async delete(): Promise<'deleted' | 'gone' | undefined> {
+  /** DELETE, until it has been answered by yes or no; false: it never was. */
+  async delete(): Promise<boolean> {
     this.#listener.expectEnd()
     let unsure = false
     while (!this.#over) {
@@ -102,15 +99,14 @@ export class WireCaller implements Caller {
       const reply = await this.send(() => this.#wire.raw({ method: 'DELETE' }), refused)
       if (reply !== 'broken') {
         const { status } = await reply.answer()
-        if (status === 200) return 'deleted'
-        if (status === 404 && unsure) return 'gone'
+        if (status === 200 || (status === 404 && unsure)) return true
         this.log.fault(`${this.name}: DELETE was answered ${status}`)
-        return undefined
+        return false
       }
       unsure = true
       await delay(RETRY_INTERVAL)
     }
-    return undefined
+    return false
   }
 
   /** What a `ping` is answered with, once: an HTTP status; undefined: nothing came. */

@@ -53,8 +53,6 @@ export async function count(url: string, { name, sessionId, numbers }: Caller, l
 
 export interface Grave {
   caller: WireCaller
-  /** `gone`: who deleted it may have died before it told the other nodes. */
-  how: 'deleted' | 'gone'
   /** When the DELETE was answered, in ms since the cell began. */
   since: number
   /** When it was last served all the same; undefined: never. */
@@ -78,9 +76,8 @@ export class Graveyard {
       const name = `visitor-${visit}-${random.below(1000)}`
       const caller = await WireCaller.connect(this.url, random.pick(REVISIONS), name, this.log)
       await caller.call(random.pick(caller.tools), work(random))
-      const how = random.chance(0.75) ? await caller.delete() : undefined
-      if (how) {
-        const grave: Grave = { caller, how, since: this.log.now, served: undefined, haunted: true }
+      if (random.chance(0.75) && (await caller.delete())) {
+        const grave: Grave = { caller, since: this.log.now, served: undefined, haunted: true }
         this.graves.push(grave)
         void caller.gone.then(() => {
           grave.haunted = false

@@ -132,7 +132,6 @@ export const POSTGRES_FAULTS: readonly Fault<OnePostgres>[] = [
   },
   {
     name: 'listening connections swallowed 20 s',
-    allows: ['stale'],
     async strike({ nodes }) {
       const links = nodes.all.flatMap(({ links }) => links.slice(1))
       for (const link of links) link.swallow()
