@@ -34,8 +34,10 @@ const PRIVATE = [
     async cutSubscribers(url: string): Promise<number> {
       const admin = new pg.Client({ connectionString: url })
       await admin.connect()
+      // What a connection that listens did last: it began, or ended, a subscription, read messages, or was asked whether it is there.
       const { rowCount } = await admin.query(
-        `select pg_terminate_backend(pid) from pg_stat_activity where query ilike 'listen %'`,
+        `select pg_terminate_backend(pid) from pg_stat_activity
+         where pid <> pg_backend_pid() and query ~* '^ *(unlisten |listen |select 1$)|\\.messages'`,
       )
       await admin.end()
       return rowCount ?? 0
