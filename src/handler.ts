@@ -161,6 +161,7 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
   const assembly = assemble(factory, resolved)
   const { backend, cluster, sessions, streams } = assembly
   const endpoint = new Endpoint(sessions, streams.connections, resolved)
+  sessions.listen()
 
   let leaving = false
 

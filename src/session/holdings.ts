@@ -1,6 +1,10 @@
 /** The sessions that this node has at hand, live or by a connection, and under which names their store knows that. */
 import type { Held, SessionStore } from '../backend/backend.js'
 import { type ClusterNode, nodeOf } from '../cluster/node.js'
+import { monotonic } from '../util/clock.js'
+
+/** How long it is remembered what was let go of, in ms. */
+const MOMENT = 3000
 
 /** So many holders of one session are taken to be more than there can be: it is looked which of them have ended. */
 const MANY_HOLDERS = 8
@@ -22,6 +26,8 @@ export interface HoldingsHost {
 
 export class Holdings {
   readonly #holdings = new Map<string, Holding>()
+  /** When sessions were let go of that may not be known to be, by the monotonic clock, oldest first. */
+  readonly #releasedAt = new Map<string, number>()
 
   constructor(private readonly host: HoldingsHost) {}
 
@@ -43,7 +49,16 @@ export class Holdings {
     const holding = this.#holdings.get(session)
     if (!holding || this.host.isHeld(session)) return
     this.forget(session)
+    this.#releasedAt.delete(session)
+    this.#releasedAt.set(session, monotonic())
+    this.#forgetReleased()
     this.#release(session, [holding.name])
+  }
+
+  /** The sessions that were let go of a moment ago: others may still take this node for a holder. */
+  justReleased(): string[] {
+    this.#forgetReleased()
+    return [...this.#releasedAt.keys()]
   }
 
   /** The session is gone from the store. */
@@ -81,6 +96,14 @@ export class Holdings {
   /** Sees to it that names of nodes that have ended do not pile up, if there are many of them. */
   prune(session: string, held: Held): void {
     if ((held.holders?.length ?? 0) > MANY_HOLDERS) this.others(session, held).catch(() => {})
+  }
+
+  #forgetReleased(): void {
+    const now = monotonic()
+    for (const [session, at] of this.#releasedAt) {
+      if (now - at <= MOMENT) return
+      this.#releasedAt.delete(session)
+    }
   }
 
   /** A name that stays in the store does no harm: its node is asked once more than need be, or is dead. */

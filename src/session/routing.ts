@@ -143,9 +143,12 @@ export class Routing {
     await this.#askOthers(id, held, { kind: 'updated', revision }, { timeout: FOLLOW_TIMEOUT }).catch(() => {})
   }
 
-  /** The session is over. A node that does not hear of it finds out when it next compares its record with the store. */
+  /**
+   * The session is over; resolves when no other node serves it any more. A node that does not hear of it has found out by itself
+   * by then: it serves no session for longer than that without comparing it with the store.
+   */
   async deleted(id: string, held: Held): Promise<void> {
-    await this.#askOthers(id, held, { kind: 'deleted' }).catch(() => {})
+    await this.#askOthers(id, held, { kind: 'deleted' }, { patient: true }).catch(() => {})
   }
 
   /**

@@ -90,7 +90,15 @@ export class Sessions {
       listen: (id) => this.#routing.listen(id),
     })
     const load = (id: string) => this.#load(id)
-    this.#broadcasts = new Broadcasts(this.#residents, streams, backend.sessions, onerror)
+    this.#broadcasts = new Broadcasts({
+      node,
+      store: backend.sessions,
+      log: backend.events,
+      residents: this.#residents,
+      holdings: this.#holdings,
+      streams,
+      onerror,
+    })
     this.#freshness = new Freshness(node, backend.sessions, {
       ...options,
       load,
@@ -151,6 +159,7 @@ export class Sessions {
       onended: (id) => this.#holdings.review(id),
     })
     this.#sweeper = new Interval(Math.min(Math.max(liveIdle / 4, 100), CHECK_INTERVAL), () => this.#sweep())
+    streams.open.onfollowed = (id) => void this.#broadcasts.catchUp(id)
     streams.open.onclosed = (id) => {
       this.#residents.used(id)
       this.#holdings.review(id)
@@ -171,7 +180,7 @@ export class Sessions {
   /** A client's `initialize`: the server's answer, and the session if the answer is a result. */
   async create(message: JSONRPCRequest, caller: Caller): Promise<Initialized> {
     const id = this.options.sessionIdGenerator()
-    this.#listen()
+    this.listen()
     return this.#building.initialize(id, message, caller)
   }
 
@@ -262,8 +271,10 @@ export class Sessions {
     await within(LEAVE_PATIENCE, this.streams.writers.flushed()).catch(() => {})
   }
 
-  /** Not before there is something to be asked about, so that a transport that never gets a session can be collected. */
-  #listen(): void {
+  /**
+   * Takes part in broadcasts. A transport does not before it has a session, so that one that never gets any can be collected.
+   */
+  listen(): void {
     if (!this.#closed) this.#unlisten ??= this.#routing.listenToAll()
   }
 
@@ -278,7 +289,7 @@ export class Sessions {
 
   async #open(id: string, principal: ProvenPrincipal, request: HttpRequest): Promise<void> {
     if (!isSessionId(id)) throw new Refusal('sessionNotFound')
-    this.#listen()
+    this.listen()
     await this.#building.open(id, principal, request)
   }
 
@@ -300,6 +311,7 @@ export class Sessions {
     if (!this.#closed) this.#sweeper.start()
     // A session that is restored is in use, and must not expire. One that was initialized has just been stored.
     if (live.view.restored) this.#freshness.touch(live).catch(() => {})
+    void this.#broadcasts.catchUp(live.id)
   }
 
   async #mayRestore(record: SessionRecord, request: HttpRequest): Promise<boolean> {

@@ -2,6 +2,7 @@
 import { Interval } from '../util/interval.js'
 import { KEEP_ALIVE } from '../wire/sse.js'
 import type { Connection } from './connection.js'
+import { STANDALONE } from './event-id.js'
 import type { Polling } from './polling.js'
 
 export interface OpenConnectionsOptions {
@@ -14,6 +15,8 @@ export interface OpenConnectionsOptions {
 export class OpenConnections {
   /** Messages that clients should have got, and that the log never took or no longer held. */
   lost = 0
+  /** Called when the standalone stream of a session is followed here from now on. */
+  onfollowed: (session: string) => void = () => {}
   /** Called when a connection of a session has ended. */
   onclosed: (session: string) => void = () => {}
   readonly #sessions = new Map<string, Map<string, Connection>>()
@@ -69,6 +72,7 @@ export class OpenConnections {
     // One that began with its stream is fed by the writer here, and has nothing to look for.
     if (connection.name !== undefined) this.#polling?.add(connection)
     this.#commenting.start()
+    if (stream === STANDALONE) this.onfollowed(session)
   }
 
   /** Forgets a connection that has ended; another one may follow its stream by now. */
