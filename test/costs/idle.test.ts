@@ -93,8 +93,8 @@ async function idle(nodes: number, g: number) {
   for (const { handler } of scene.nodes) {
     for (let i = 0; i < g; i++) expect((await (await openSession(handler)).get()).status).toBe(200)
   }
-  // By then the first sessions, which nobody follows, have been let go of.
-  await pass(6 * MINUTE)
+  // By then it has been seen that nothing happens.
+  await pass(2 * MINUTE)
   scene.reset()
   for (const command of COMMANDS) asked[command] = 0
   return { pass, scene, asked, count: (command: string) => scene.calls.filter((call) => call === command).length }
@@ -104,9 +104,8 @@ test.each([
   [1, 0],
   [1, 1],
   [1, 300],
-  [1, 1000],
-  [8, 1],
-  [8, 100],
+  [1, 600],
+  [8, 20],
   [24, 0],
 ])('%i nodes with %i idle streams each, in a minute', { timeout: 60_000 }, async (nodes, g) => {
   const { pass, scene, asked, count } = await idle(nodes, g)

@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest'
 import { memory } from '../../src/backend/memory.js'
 import { fakeTime } from '../harness/time.js'
-import { OPERATIONS } from './operations.js'
+import { OPERATIONS, type Row } from './operations.js'
 import { costSaid, OPERATION_ROWS } from './page.js'
 import { type Cost, Scene } from './scene.js'
 
@@ -15,6 +15,7 @@ test('each row of the page is counted', () => {
 
 test.each([1, 8, 24].flatMap((nodes) => [100, 5000].map((sessions) => [nodes, sessions] as const)))(
   'on %i nodes, beside %i sessions',
+  { timeout: 60_000 },
   async (size, sessions) => {
     const pass = fakeTime()
     const shared = memory()
@@ -23,13 +24,13 @@ test.each([1, 8, 24].flatMap((nodes) => [100, 5000].map((sessions) => [nodes, se
     const counted: Record<string, Cost> = {}
     const said: Record<string, Cost> = {}
     for (const [name, row] of Object.entries(OPERATIONS)) {
-      for (const letters of trials(row, size)) {
+      for (const letters of trials(row, size, sessions)) {
         const act = await row.act({ scene, pass, ...letters })
         // Nothing that is known of the other nodes is still new.
         await pass(1_100)
-        const title = `${name} (h = ${letters.h}, k = ${letters.k})`
-        counted[title] = await scene.costOf(act)
-        said[title] = costSaid(name, letters)
+        const title = `${name} (h = ${letters.h}, k = ${letters.k}, s = ${letters.s})`
+        counted[title] = await scene.costOf(act, () => pass(row.later ? 600 : 0))
+        said[title] = costSaid(name, { ...letters, n: size })
         await scene.clear()
       }
     }
@@ -37,9 +38,11 @@ test.each([1, 8, 24].flatMap((nodes) => [100, 5000].map((sessions) => [nodes, se
   },
 )
 
-function trials({ nodes = 1, h, k }: (typeof OPERATIONS)[string], size: number): { h: number; k: number }[] {
+function trials({ nodes = 1, h, k, s }: Row, size: number, sessions: number): { h: number; k: number; s: number }[] {
   if (nodes > size) return []
   const holders = h ? [1, 2, 5].filter((count) => count <= size) : [1]
   const messages = k ? [1, 3] : [1]
-  return holders.flatMap((h) => messages.map((k) => ({ h, k })))
+  // Once more than are looked at by one command.
+  const told = s ? [1, size === 8 && sessions === 100 ? 300 : 10] : [1]
+  return holders.flatMap((h) => messages.flatMap((k) => told.map((s) => ({ h, k, s }))))
 }

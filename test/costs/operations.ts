@@ -11,6 +11,8 @@ export interface Given {
   h: number
   /** Messages of the server. */
   k: number
+  /** Sessions that are told something. */
+  s: number
   /** Lets time pass. */
   pass(ms: number): Promise<void>
 }
@@ -29,6 +31,10 @@ export interface Row {
   h?: true
   /** It is looked at with several numbers of messages. */
   k?: true
+  /** It is looked at with several numbers of sessions that are told. */
+  s?: true
+  /** Some of it is done half a second later. */
+  later?: true
 }
 
 /** A call that runs on the first node until the test answers it, and has become a stream. */
@@ -49,6 +55,14 @@ async function asked({ scene, h }: Given) {
   await server.ask(1, 'roots/list')
   const id = (await stream.next())?.message.id as string
   return { client, server, id }
+}
+
+const URI = 'test://broadcast'
+
+/** A client that is to hear of a broadcast. */
+async function following({ client }: { client: WireClient }): Promise<void> {
+  await ok(client.request('resources/subscribe', { uri: URI }))
+  expect((await client.get()).status).toBe(200)
 }
 
 /** By the words of docs/costs.md. */
@@ -230,7 +244,7 @@ export const OPERATIONS: Record<string, Row> = {
   },
   'k messages on the standalone stream, one by one: its `GET` is on the same node': {
     k: true,
-    act: async ({ scene, k, pass }) => {
+    act: async ({ scene, k }) => {
       const { client, server } = await scene.session()
       const stream = await client.get()
       return async () => {
@@ -238,14 +252,14 @@ export const OPERATIONS: Record<string, Row> = {
           await server.say(i)
           await stream.next()
         }
-        await pass(600)
       }
     },
+    later: true,
   },
   'k messages on the standalone stream, one by one: its `GET` is on another node': {
     nodes: 2,
     k: true,
-    act: async ({ scene, k, pass }) => {
+    act: async ({ scene, k }) => {
       const { client, server } = await scene.session(2)
       const stream = await client.at(scene.nodes.at(-1)!.handler).get()
       await quiet()
@@ -254,9 +268,9 @@ export const OPERATIONS: Record<string, Row> = {
           await server.say(i)
           await stream.next()
         }
-        await pass(600)
       }
     },
+    later: true,
   },
   'k messages on the standalone stream, one by one: there is no `GET`': {
     k: true,
@@ -279,5 +293,27 @@ export const OPERATIONS: Record<string, Row> = {
       const { handler } = scene.nodes.at(-1)!
       return () => handler.notify.session(client.sessionId, { method: 'notifications/message' })
     },
+  },
+  'a broadcast to s sessions, each with its `GET` at the node that holds it': {
+    s: true,
+    act: async ({ scene, s }) => {
+      for (let i = 0; i < s; i++) await following(await scene.session(1, i % scene.nodes.length))
+      return () => scene.node(0).handler.notify.resourceUpdated(URI)
+    },
+    later: true,
+  },
+  'a broadcast, where one node more holds each of the s sessions, too': {
+    nodes: 2,
+    s: true,
+    act: async ({ scene, s }) => {
+      const others = scene.nodes.length - 1
+      for (let i = 0; i < s; i++) {
+        const { client } = await scene.session(1, i % others)
+        await client.at(scene.node(others).handler).request('ping')
+        await following({ client })
+      }
+      return () => scene.node(0).handler.notify.resourceUpdated(URI)
+    },
+    later: true,
   },
 }

@@ -5,7 +5,7 @@ import { type GatedBackend, gated } from '../harness/gated-backend.js'
 import { type ScriptedFactory, type ScriptedServer, scripted, UNANSWERED } from '../harness/scripted-server.js'
 import { serve } from '../harness/serve.js'
 import { quiet } from '../harness/time.js'
-import { openSession, type WireClient } from '../harness/wire-client.js'
+import { initialize, openSession, type WireClient } from '../harness/wire-client.js'
 
 export interface Node {
   handler: SessionHandler
@@ -49,17 +49,18 @@ export class Scene {
     return this.nodes[i] as Node
   }
 
-  /** Opens sessions all over the nodes. */
+  /** Begins sessions all over the nodes. */
   async populate(sessions: number): Promise<void> {
-    for (let i = 0; i < sessions; i++) await openSession(this.node(i % this.nodes.length).handler)
+    for (let i = 0; i < sessions; i++) await initialize(this.node(i % this.nodes.length).handler)
   }
 
-  /** A session that the first nodes hold, and its server on the first one. It ends with `clear`. */
-  async session(holders = 1): Promise<{ client: WireClient; server: ScriptedServer }> {
-    const client = await openSession(this.node(0).handler)
+  /** A session that so many nodes hold, and its server on the first of them. It ends with `clear`. */
+  async session(holders = 1, first = 0): Promise<{ client: WireClient; server: ScriptedServer }> {
+    const { handler, factory } = this.node(first)
+    const client = await openSession(handler)
     this.#opened.push(client)
-    for (const { handler } of this.nodes.slice(1, holders)) await client.at(handler).request('ping')
-    return { client, server: this.node(0).factory.last }
+    for (const { handler } of this.nodes.slice(first + 1, first + holders)) await client.at(handler).request('ping')
+    return { client, server: factory.last }
   }
 
   /** Ends what was opened by `session`. */
@@ -76,19 +77,24 @@ export class Scene {
     for (const { backend } of this.nodes) backend.calls.reset()
   }
 
-  /** What something costs until nothing happens any more. */
-  async costOf(act: () => Promise<unknown>): Promise<Cost> {
+  /**
+   * What something costs until nothing happens any more; and, if that lets time pass, afterwards. What nodes do by themselves
+   * in that time is left out.
+   */
+  async costOf(act: () => Promise<unknown>, afterwards?: () => Promise<unknown>): Promise<Cost> {
     this.reset()
     await act()
     await quiet()
-    return costOf(this.calls)
+    const now = this.calls.filter((call) => call !== 'bus.beat')
+    this.reset()
+    await afterwards?.()
+    return costOf([...now, ...this.calls.filter((call) => !BACKGROUND.has(call))])
   }
 }
 
 function costOf(calls: readonly string[]): Cost {
   const cost: Cost = { store: 0, log: 0, bus: 0, messages: 0 }
   for (const call of calls) {
-    if (BACKGROUND.has(call)) continue
     if (call === 'bus.publish') cost.messages++
     else if (call.startsWith('sessions.')) cost.store++
     else if (call.startsWith('events.')) cost.log++

@@ -83,7 +83,7 @@ describeWith('Redis', await redisUrl(), (url) => {
     const take = await counted(url, prefix)
     const scene = new Scene(3, () => closing(redis({ url, prefix })))
     await scene.populate(3)
-    const letters = { h: 2, k: 2 }
+    const letters = { h: 2, k: 2, s: 1 }
     const sent: Record<string, Seen> = {}
     const said: Record<string, Seen> = {}
     for (const name of MAIN) {
@@ -95,6 +95,7 @@ describeWith('Redis', await redisUrl(), (url) => {
       await delay(1_100)
       await take()
       await act?.()
+      if (row?.later) await delay(600)
       sent[name] = await take()
       await scene.clear()
       const cost = costSaid(name, given)
