@@ -22,8 +22,8 @@ export interface FetchOptions {
  * Sends notifications to clients, from outside of their sessions' handlers.
  *
  * All but `session` reach each initialized session that is live on some node, or has a stream open there: once, on its
- * standalone stream. They resolve when all nodes have been told, or have not answered for 2 s, and reject if the backend is
- * away.
+ * standalone stream, unless its client never listens. They resolve when all nodes have told their sessions; a node that does
+ * not say so for 2 s is told to `onerror`. They reject if the backend is away.
  *
  * @example
  * await handler.notify.resourceUpdated('file:///notes.txt')
