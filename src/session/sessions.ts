@@ -348,12 +348,13 @@ export class Sessions {
     }
   }
 
-  /** Ends whatever of a session is on this node. */
+  /** Ends whatever of a session that is over is on this node. */
   async #end(id: string, record: SessionRecord | undefined, reason: CloseReason | undefined): Promise<void> {
+    // The store has no holders of it any more that one could be taken out of.
+    this.#holdings.forget(id)
     this.#building.stop(id)
     this.#residents.remove(id)?.live.end()
     this.streams.connections.end(id)
-    this.#holdings.review(id)
     if (record && reason) await this.options.hooks.onSessionClosed?.(infoOf(record), reason)
   }
 

@@ -338,7 +338,9 @@ export class Connections {
   /** Ends the connection that followed the stream until now, wherever it is: the last position it has sent, if that is known. */
   async #releaseBefore(session: string, pending: PendingConnection, info: StreamInfo): Promise<number | undefined> {
     const { stream } = pending
+    const isReaderHere = info.reader !== undefined && this.open.get(session, stream)?.name === info.reader
     const here = this.#release(session, stream, number(pending.name) - 1)
+    if (isReaderHere) return here
     // The node that answered the POST follows its stream without having recorded that.
     const before = info.reader ?? info.writer
     if (before === undefined) return undefined

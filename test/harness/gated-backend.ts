@@ -109,9 +109,14 @@ export function gated(inner: Backend = memory()): GatedBackend {
             return member.apply(object, args)
           }
         }
-        return (...args: unknown[]) => calls.run(what, args, () => member.apply(object, args) as Promise<unknown>)
+        const proceed = async (args: unknown[]) => {
+          const result: unknown = await member.apply(object, args)
+          return property === 'subscribe' ? counted(result as () => Promise<void>) : result
+        }
+        return (...args: unknown[]) => calls.run(what, args, () => proceed(args))
       },
     })
+  const counted = (unsubscribe: () => Promise<void>) => () => calls.run('bus.unsubscribe', [], unsubscribe)
   const local = memory()
   return {
     calls,
