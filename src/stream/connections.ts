@@ -109,6 +109,7 @@ export class Connections {
       unlisten()
       all.delete(pending)
       if (all.size === 0) this.#pending.delete(session.id)
+      if (this.count(session.id) === 0) this.open.onclosed(session.id)
     }
   }
 

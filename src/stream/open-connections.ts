@@ -14,7 +14,7 @@ export interface OpenConnectionsOptions {
 export class OpenConnections {
   /** Messages that clients should have got, and that the log never took or no longer held. */
   lost = 0
-  /** Called when a connection of a session has ended. */
+  /** Called when a connection of a session has ended, or could not be made. */
   onclosed: (session: string) => void = () => {}
   readonly #sessions = new Map<string, Map<string, Connection>>()
   readonly #commenting: Interval
