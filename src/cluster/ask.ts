@@ -1,11 +1,12 @@
 /** Questions between nodes: repeated until they are answered, or the node that was asked is gone. */
 import { asError } from '../util/error.js'
+import { jsonIn } from '../util/json.js'
 import { isObject } from '../wire/jsonrpc.js'
 import { type ClusterNode, HEARTBEAT_TTL } from './node.js'
 
 /**
  * Answers what is asked about a session, on this node or from another. Undefined: it has no use for the question.
- * Questions and answers travel as JSON and mean nothing here; the room that asks also listens.
+ * Questions and answers travel as JSON and mean nothing here; the room that asks also listens, see {@link Questions.listener}.
  */
 export type QuestionListener = (session: string, question: unknown) => Promise<unknown>
 
@@ -51,6 +52,21 @@ export class Questions {
     private readonly onerror: (error: Error) => void,
   ) {
     node.onmessage = (text) => this.#receive(text)
+  }
+
+  /**
+   * A listener for the questions of one room. What comes and is no such question is told, and nobody has a use for it: whoever
+   * may write to the bus may write anything, and a later version of this library may ask what is not known here.
+   */
+  listener<Q>(
+    isQuestion: (question: unknown) => question is Q,
+    answer: (session: string, question: Q) => Promise<unknown>,
+  ): QuestionListener {
+    return async (session, question) => {
+      if (isQuestion(question)) return answer(session, question)
+      this.onerror(new Error('the bus: a question that is not known here was ignored'))
+      return undefined
+    }
   }
 
   /**
@@ -180,11 +196,8 @@ export class Questions {
     // What was sent to all came here as well.
     if (from === this.node.id) return
     this.#answerOnce(envelope)
-      .then(
-        (reply) => this.node.send(from, JSON.stringify(answerTo(id, this.node.id, reply))),
-        // No answer is sent; the one who asked times out and reports `unreached`.
-        (error) => this.onerror(asError(error)),
-      )
+      .then((reply) => this.node.send(from, JSON.stringify(answerTo(id, this.node.id, reply))))
+      // No answer is sent, or it is lost; the one who asked times out and reports `unreached`.
       .catch(() => {})
   }
 
@@ -193,6 +206,7 @@ export class Questions {
     let reply = this.#answers.get(id)
     if (!reply) {
       reply = this.#askHere(subject, session, question)
+      reply.catch((error) => this.onerror(asError(error)))
       this.#answers.set(id, reply)
       setTimeout(() => this.#answers.delete(id), ANSWER_MEMORY).unref()
     }
@@ -202,20 +216,12 @@ export class Questions {
 
 /** Whoever may write to the bus may write anything. */
 function envelopeIn(text: string): Envelope | undefined {
-  const envelope = parsed(text)
+  const envelope = jsonIn(text)
   if (!isObject(envelope) || typeof envelope.id !== 'string' || typeof envelope.from !== 'string') return undefined
   const { to, subject, session, used } = envelope
   const isQuestion = typeof subject === 'string' && typeof session === 'string'
   if (to === 'ask' ? isQuestion : to === 'answer' && typeof used === 'boolean') return envelope as unknown as Envelope
   return undefined
-}
-
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
 }
 
 function keyOf(subject: string, session: string): string {

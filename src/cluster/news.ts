@@ -1,10 +1,12 @@
 /** What a node tells those that follow a session, once and without an answer. News may be lost. */
 import type { MessageBus } from '../backend/backend.js'
 import { asError } from '../util/error.js'
+import { jsonIn } from '../util/json.js'
+import { isObject } from '../wire/jsonrpc.js'
 import type { ClusterNode } from './node.js'
 
-/** What is told travels as JSON and means nothing here. */
-export type NewsListener = (news: unknown) => void
+/** What is told travels as JSON and means nothing here. False: it is no news of the kind that is listened to. */
+export type NewsListener = (news: unknown) => boolean
 
 interface Topic {
   listeners: Set<NewsListener>
@@ -57,9 +59,13 @@ export class News {
   }
 
   #receive(text: string, listeners: Set<NewsListener>): void {
+    const envelope = jsonIn(text)
+    // Whoever may write to the bus may write anything.
+    const { from, news } = isObject(envelope) ? envelope : {}
+    if (from === this.node.id) return
     try {
-      const { from, news } = JSON.parse(text) as { from: string; news: unknown }
-      if (from !== this.node.id) for (const listener of [...listeners]) listener(news)
+      const isNews = typeof from === 'string' && [...listeners].map((listener) => listener(news)).every(Boolean)
+      if (!isNews) this.onerror(new Error('the bus: news that are not known here were ignored'))
     } catch (error) {
       this.onerror(asError(error))
     }

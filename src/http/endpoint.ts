@@ -138,7 +138,7 @@ export class Endpoint {
     })
   }
 
-  /** Sends messages on to the instances that they are for; false: the session is live here. */
+  /** Sends messages on to the instances that they are for; false: the session is live here, or soon will be. */
   async #forward(
     messages: readonly (JSONRPCResponse | JSONRPCNotification)[],
     batch: boolean,
@@ -146,8 +146,10 @@ export class Endpoint {
     caller: Caller,
   ): Promise<boolean> {
     const id = this.#sessionIdOf(visit.request)
-    if (this.sessions.isLive(id)) return false
+    if (this.sessions.isHere(id)) return false
     const stored = await this.sessions.stored.find(id, caller)
+    // The request that they are about may have come here just before them.
+    if (this.sessions.isHere(id)) return false
     const { protocolVersion } = stored.record
     visit.session = id
     checkNegotiated(visit.request, protocolVersion)

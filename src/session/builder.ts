@@ -82,7 +82,7 @@ export class SessionBuilder {
       live.recorded(record)
       live.touchedAt = monotonic()
       await hooks.onSessionInitialized?.(view, context)
-      this.#publish(live, principal, build)
+      await this.#publish(live, principal, build)
       return { response, live }
     } catch (error) {
       // A create that timed out may still have happened. Nobody knows the id: what is left, if this fails too, expires.
@@ -115,16 +115,7 @@ export class SessionBuilder {
       const replay = () => live.instance.replay(loaded.journal, live.protocolVersion, new RequestExtra(request))
       await live.instance.connect(server, replay)
       await hooks.onSessionRestored?.(view, context)
-      // A change that was made elsewhere since the record was loaded has been told.
-      while ((live.record?.revision ?? 0) < build.newest) {
-        const { newest } = build
-        const stored = await host.load(id)
-        if (!stored) throw new Refusal('sessionNotFound')
-        await live.adopt(stored.record)
-        // A store that went backwards meanwhile has no such revision.
-        if (build.newest === newest) break
-      }
-      this.#publish(live, principal, build)
+      await this.#publish(live, principal, build)
       return live
     } catch (error) {
       if (build.stopped === 'deleted') live.end()
@@ -133,7 +124,18 @@ export class SessionBuilder {
     }
   }
 
-  #publish(live: LiveSession, principal: ProvenPrincipal, build: Build): void {
+  async #publish(live: LiveSession, principal: ProvenPrincipal, build: Build): Promise<void> {
+    // A change that was made elsewhere since the record was stored, or loaded, has been told.
+    while ((live.record?.revision ?? 0) < build.newest) {
+      const { newest } = build
+      const askedAt = monotonic()
+      const stored = await this.host.load(live.id)
+      if (!stored) throw new Refusal('sessionNotFound')
+      await live.adopt(stored.record, askedAt)
+      // A store that went backwards meanwhile has no such revision.
+      if (build.newest === newest) break
+    }
+    // From here on nothing is waited for: what is told next is told to a session that is live.
     throwIfStopped(live, build)
     this.residents.add({ live, principal })
     live.publish()

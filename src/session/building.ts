@@ -94,23 +94,30 @@ export class Building {
     await this.#opening.get(id)?.restoring?.catch(() => {})
   }
 
-  /** A record has a new revision; false: nothing is being restored that would have to know. */
+  isInitializing(id: string): boolean {
+    return this.#initializing.has(id)
+  }
+
+  /** A record has a new revision; false: nothing is being built that would have to know. */
   updated(id: string, revision: number): boolean {
-    const opening = this.#opening.get(id)
-    if (!opening) return false
-    opening.newest = Math.max(opening.newest, revision)
-    return true
+    const builds = this.#builds(id)
+    for (const build of builds) build.newest = Math.max(build.newest, revision)
+    return builds.length > 0
   }
 
   /** The session was deleted: what is being built must not be served. */
   stop(id: string): void {
-    for (const build of [this.#opening.get(id), this.#initializing.get(id)]) if (build) build.stopped = 'deleted'
+    for (const build of this.#builds(id)) build.stopped = 'deleted'
   }
 
   /** The node is closing. */
   close(): void {
     this.#closed = true
     for (const build of [...this.#opening.values(), ...this.#initializing.values()]) build.stopped ??= 'closing'
+  }
+
+  #builds(id: string): Build[] {
+    return [this.#opening.get(id), this.#initializing.get(id)].filter((build) => build !== undefined)
   }
 
   #load(id: string): Opening {

@@ -3,7 +3,18 @@
  * every node; on the wire they must be unique in the session and name the node that asked. Progress tokens and the server's
  * own `cancelled` are rewritten the same way.
  */
-import { isObject, isRequest, type JSONRPCNotification, type JSONRPCRequest, type RequestId } from '../wire/jsonrpc.js'
+import { createHash } from 'node:crypto'
+import {
+  isObject,
+  isRequest,
+  type JSONRPCNotification,
+  type JSONRPCRequest,
+  type JSONRPCResponse,
+  type RequestId,
+} from '../wire/jsonrpc.js'
+
+/** How many of a client's last responses are remembered, so that one that it repeats is known. */
+const MAX_REMEMBERED = 100
 
 /** Counts for the whole process, so that two instances of a session on this node, one after the other, share no id. */
 let count = 0
@@ -17,6 +28,8 @@ interface Asked {
 export class ClientRequests {
   #asked = new Map<RequestId, Asked>()
   #wireIds = new Map<RequestId, string>()
+  /** By wire id, a hash of the response that the server has got, oldest first. */
+  readonly #responses = new Map<RequestId, string>()
 
   constructor(private readonly node: string) {}
 
@@ -50,11 +63,21 @@ export class ClientRequests {
   }
 
   /** The server's own id for a request that the client answers; undefined: nothing waits for it. */
-  answered(wireId: RequestId): RequestId | undefined {
+  answered(response: JSONRPCResponse): RequestId | undefined {
+    const wireId = response.id as RequestId
     const asked = this.#asked.get(wireId)
     if (!asked) return undefined
+    this.#responses.set(wireId, hashOf(response))
     this.#forget(wireId, asked.id)
+    const [oldest] = this.#responses.keys()
+    if (oldest !== undefined && this.#responses.size > MAX_REMEMBERED) this.#responses.delete(oldest)
     return asked.id
+  }
+
+  /** Whether the server has got this very response: its client repeats it, for it was not told that it had arrived. */
+  isRepeated(response: JSONRPCResponse): boolean {
+    const known = this.#responses.get(response.id as RequestId)
+    return known !== undefined && known === hashOf(response)
   }
 
   /** The server's own progress token. */
@@ -66,6 +89,10 @@ export class ClientRequests {
     this.#asked.delete(wireId)
     if (this.#wireIds.get(id) === wireId) this.#wireIds.delete(id)
   }
+}
+
+function hashOf(response: JSONRPCResponse): string {
+  return createHash('sha256').update(JSON.stringify(response)).digest('base64url')
 }
 
 /** The node that a wire id (or progress token) names; undefined: not one of ours. */

@@ -23,9 +23,11 @@ export function withFinalDeletes(
       ...sessions,
       create: async (record, ttl, holder) => !deleted.has(record.id) && (await sessions.create(record, ttl, holder)),
       async load(id, holder) {
+        const wasDeleted = deleted.has(id)
         const session = await sessions.load(id, holder)
         if (!session || !deleted.has(id)) return session
-        await deleteAgain(id)
+        // Or it was deleted while the answer was on its way.
+        if (wasDeleted) await deleteAgain(id)
         return undefined
       },
       ...(look && {

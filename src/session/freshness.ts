@@ -48,9 +48,13 @@ export class Freshness {
     return maxAge === undefined ? idleTtl : Math.max(1, Math.min(idleTtl, record.createdAt + maxAge - Date.now()))
   }
 
-  /** Whether what is known of a live session should (`old`) or must (`too old`) be compared with the store. */
-  doubt(live: LiveSession): 'old' | 'too old' | undefined {
-    const age = monotonic() - live.checkedAt
+  /**
+   * Whether what is known of a live session should (`old`) or must (`too old`) be compared with the store.
+   *
+   * @param asOf The time, by the monotonic clock, at which that is asked. Default: now.
+   */
+  doubt(live: LiveSession, asOf = monotonic()): 'old' | 'too old' | undefined {
+    const age = asOf - live.checkedAt
     const distrusted = live.checkedAt <= this.node.distrustedAt
     if (age <= CHECK_INTERVAL && !distrusted) return undefined
     return age > MAX_STALENESS || distrusted ? 'too old' : 'old'
@@ -67,9 +71,10 @@ export class Freshness {
   /** Compares a live session with the store, and refreshes its expiry if that is due and it is in use. */
   async compare(live: LiveSession): Promise<void> {
     await this.#touchIfDue(live)
+    const askedAt = monotonic()
     const stored = await this.options.load(live.id)
     if (live.closed) return
-    if (stored) await live.adopt(stored.record)
+    if (stored) await live.adopt(stored.record, askedAt)
     else await this.options.ongone(live.id, live.record)
   }
 
@@ -80,20 +85,24 @@ export class Freshness {
   }
 
   async #comparePart(residents: readonly Resident[]): Promise<void> {
-    const comparing = this.#look(residents.map(({ live }) => live.id))
-    const asked = residents.map(async (resident, i) => {
+    // Others were closed, or compared for a request, while the parts before this one had their turn.
+    const due = residents.filter(({ live, checking }) => !live.closed && !checking)
+    if (due.length === 0) return
+    const askedAt = monotonic()
+    const comparing = this.#look(due.map(({ live }) => live.id))
+    const asked = due.map((resident, i) => {
       const { live } = resident
-      resident.checking ??= comparing
+      resident.checking = comparing
         .then(async (standings) => {
           if (live.closed) return
           if (!standings || !this.#isAsKnown(live, standings[i])) return await this.compare(live)
-          live.checkedAt = monotonic()
+          live.checkedAt = Math.max(live.checkedAt, askedAt)
           await this.#touchIfDue(live)
         })
         .finally(() => {
           delete resident.checking
         })
-      await resident.checking
+      return resident.checking
     })
     await Promise.allSettled(asked)
   }

@@ -9,6 +9,9 @@ const MOMENT = 3000
 /** So many holders of one session are taken to be more than there can be: it is looked which of them have ended. */
 const MANY_HOLDERS = 8
 
+/** So many releases are on their way at a time: nobody waits for them, but for what the store could not do meanwhile. */
+const MAX_RELEASES = 8
+
 interface Holding {
   /** Another one each time, so that what takes it out of the store late takes out nothing else. */
   name: string
@@ -28,8 +31,15 @@ export class Holdings {
   readonly #holdings = new Map<string, Holding>()
   /** When sessions were let go of that may not be known to be, by the monotonic clock, oldest first. */
   readonly #releasedAt = new Map<string, number>()
+  /** Names that are to be taken out of the store, by session. */
+  readonly #releases: [session: string, names: string[]][] = []
+  #releasing = 0
 
   constructor(private readonly host: HoldingsHost) {}
+
+  get size(): number {
+    return this.#holdings.size
+  }
 
   /** Holds a session, from before its record is loaded: the name to load it with. */
   hold(session: string): string {
@@ -48,7 +58,7 @@ export class Holdings {
   review(session: string): void {
     const holding = this.#holdings.get(session)
     if (!holding || this.host.isHeld(session)) return
-    this.forget(session)
+    this.forget(session, holding.name)
     this.#releasedAt.delete(session)
     this.#releasedAt.set(session, monotonic())
     this.#forgetReleased()
@@ -61,9 +71,11 @@ export class Holdings {
     return [...this.#releasedAt.keys()]
   }
 
-  /** The session is gone from the store. */
-  forget(session: string): void {
-    this.#holdings.get(session)?.unlisten()
+  /** The store has no session that is held under this name. */
+  forget(session: string, name: string): void {
+    const holding = this.#holdings.get(session)
+    if (holding?.name !== name) return
+    holding.unlisten()
     this.#holdings.delete(session)
   }
 
@@ -71,19 +83,21 @@ export class Holdings {
   end(): void {
     for (const { unlisten } of this.#holdings.values()) unlisten()
     this.#holdings.clear()
+    this.#releases.length = 0
   }
 
   /**
-   * The other nodes that are to be told of what happens to a session.
+   * The other nodes that are to be told of what happens to a session: if it cannot be found out which of its holders are
+   * alive, all of them.
    *
-   * @throws Unavailable if it cannot be found out who is alive.
+   * @throws Unavailable if the store keeps no holders, and it cannot be found out which nodes there are.
    */
   async others(session: string, { holders }: Held): Promise<string[]> {
     const { node } = this.host
     if (!holders) return node.others()
     const nodes = [...new Set(holders.map(nodeOf))].filter((other) => other !== node.id)
     if (nodes.length === 0) return []
-    const dead = await node.dead(nodes)
+    const dead = await node.dead(nodes).catch((): string[] => [])
     if (dead.length > 0) {
       this.#release(
         session,
@@ -108,6 +122,21 @@ export class Holdings {
 
   /** A name that stays in the store does no harm: its node is asked once more than need be, or is dead. */
   #release(session: string, names: string[]): void {
-    this.host.store.release?.(session, names).catch(() => {})
+    if (!this.host.store.release) return
+    this.#releases.push([session, names])
+    if (this.#releasing < MAX_RELEASES) void this.#releaseAll()
+  }
+
+  async #releaseAll(): Promise<void> {
+    this.#releasing++
+    for (let next = this.#releases.shift(); next; next = this.#releases.shift()) {
+      try {
+        await this.host.store.release?.(...next)
+      } catch {
+        // The store is away, and has more to do when it is back.
+        this.#releases.length = 0
+      }
+    }
+    this.#releasing--
   }
 }

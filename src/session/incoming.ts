@@ -74,7 +74,7 @@ export class Incoming {
   /** A client's response to a request of this instance, or progress of one; false if there is no such request. */
   async deliver(message: JSONRPCMessage): Promise<boolean> {
     const incoming = this.host.outgoing.incoming(message)
-    if (!incoming) return false
+    if (!incoming) return this.host.outgoing.isRepeated(message)
     const kept = isResponse(incoming) ? this.host.opening.answered(incoming) : undefined
     this.host.instance.dispatch(incoming)
     if (isResponse(message)) this.host.used()

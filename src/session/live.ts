@@ -47,7 +47,7 @@ const ABANDONED_AFTER = 60 * 60_000
 export class LiveSession {
   /** When client or server last said something here, or a connection was open, by the monotonic clock. */
   usedAt = monotonic()
-  /** When the record was last seen in the store. */
+  /** When the store was asked that last had the record as it is known here. */
   checkedAt = monotonic()
   /** When this node last refreshed the expiry of the record. */
   touchedAt = Number.NEGATIVE_INFINITY
@@ -146,9 +146,9 @@ export class LiveSession {
     this.view.source = this
   }
 
-  /** Takes the record as the store has it now. */
-  async adopt(stored: SessionRecord): Promise<void> {
-    this.checkedAt = monotonic()
+  /** Takes the record as the store has it, which was asked for it at a time by the monotonic clock. */
+  async adopt(stored: SessionRecord, askedAt: number): Promise<void> {
+    this.checkedAt = Math.max(this.checkedAt, askedAt)
     await this.#record?.adopt(stored)
   }
 

@@ -56,10 +56,15 @@ export class Outgoing {
     this.#held = undefined
   }
 
+  /** Whether a client's message is a response that the server has got already. */
+  isRepeated(message: JSONRPCMessage): boolean {
+    return isResponse(message) && this.#requests.isRepeated(message)
+  }
+
   /** A client's response, or progress, as the server knows it; undefined: it is not to a request of this instance. */
   incoming(message: JSONRPCMessage): JSONRPCMessage | undefined {
     if (isResponse(message)) {
-      const id = message.id === undefined ? undefined : this.#requests.answered(message.id)
+      const id = this.#requests.answered(message)
       return id === undefined ? undefined : { ...message, id }
     }
     const { params } = message

@@ -51,6 +51,9 @@ export class Residents {
 
   add(resident: Resident): void {
     const { live } = resident
+    // The program knew the id before its client did, and used the session while it was being initialized.
+    const other = this.#residents.get(live.id)
+    if (other) this.#evict(other.live)
     this.#residents.set(live.id, resident)
     live.usedAt = monotonic()
     this.#shrink(live)

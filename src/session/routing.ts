@@ -3,7 +3,10 @@ import type { Held, StoredSession } from '../backend/backend.js'
 import type { QuestionListener, Reply } from '../cluster/ask.js'
 import type { Cluster } from '../cluster/cluster.js'
 import {
+  isMessage,
   isNotification,
+  isObject,
+  isRequest,
   isResponse,
   type JSONRPCMessage,
   type JSONRPCNotification,
@@ -21,11 +24,11 @@ const FOLLOW_TIMEOUT = 250
 
 type Question =
   /** A client's response, or progress, for a request that the asked node sent. */
-  | { kind: 'deliver'; message: JSONRPCMessage }
+  | { kind: 'deliver'; message: JSONRPCResponse | JSONRPCNotification }
   /** A client's `cancelled`, for whoever runs that request. */
-  | { kind: 'cancel'; message: JSONRPCMessage }
+  | { kind: 'cancel'; message: JSONRPCNotification }
   /** Any other notification of a client, for each live session. */
-  | { kind: 'notify'; message: JSONRPCMessage }
+  | { kind: 'notify'; message: JSONRPCNotification }
   /** The record has a new revision. */
   | { kind: 'updated'; revision: number }
   /** The session is over. */
@@ -39,6 +42,32 @@ export interface Broadcast {
   batch: string
   text: string
   uri?: string
+}
+
+function isQuestion(value: unknown): value is Question {
+  if (!isObject(value)) return false
+  const { kind, message, revision, broadcast } = value
+  switch (kind) {
+    case 'deliver':
+      return isMessage(message) && !isRequest(message)
+    case 'cancel':
+    case 'notify':
+      return isMessage(message) && isNotification(message)
+    case 'updated':
+      return Number.isSafeInteger(revision)
+    case 'deleted':
+      return true
+    case 'broadcast':
+      return isBroadcast(broadcast)
+    default:
+      return false
+  }
+}
+
+function isBroadcast(value: unknown): value is Broadcast {
+  if (!isObject(value)) return false
+  const { batch, text, uri } = value
+  return typeof batch === 'string' && typeof text === 'string' && (uri === undefined || typeof uri === 'string')
 }
 
 /** A session that is live here, as far as the other nodes have to do with it. */
@@ -76,13 +105,16 @@ export function isForOneInstance(message: JSONRPCMessage): message is JSONRPCRes
 const FOR_ONE_INSTANCE = new Set(['notifications/cancelled', 'notifications/progress'])
 
 export class Routing {
-  readonly #listener: QuestionListener = async (id, question) =>
-    (await this.#use(id, question as Question)) ? true : undefined
+  readonly #listener: QuestionListener
 
   constructor(
     private readonly cluster: Cluster,
     private readonly sessions: RoutedSessions,
-  ) {}
+  ) {
+    this.#listener = cluster.questions.listener(isQuestion, async (id, question) =>
+      (await this.#use(id, question)) ? true : undefined,
+    )
+  }
 
   /** Answers what other nodes ask about a session; with the way to end that. */
   listen(id: string): () => void {

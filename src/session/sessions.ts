@@ -196,28 +196,33 @@ export class Sessions {
    * @throws Refusal if the request has no session.
    */
   async find(id: string, { principal, request }: Caller): Promise<LiveSession> {
+    let asOf: number | undefined
     for (let restores = 0; ; ) {
       const resident = this.#residents.get(id)
       if (resident) {
         if (!belongs(resident, principal)) throw new Refusal('sessionNotFound')
         resident.live.usedAt = monotonic()
-        const doubt = this.#freshness.doubt(resident.live)
+        const doubt = this.#freshness.doubt(resident.live, asOf)
         if (!doubt) return resident.live
         const checked = this.#freshness.check(resident)
         if (doubt === 'old') {
           checked.catch(() => {})
           return resident.live
         }
+        // What the store was asked from now on is new enough, however slow it is to answer.
+        asOf = monotonic()
         await checked
       } else {
+        asOf = undefined
         if (restores++ === MAX_RESTORES) throw new Refusal('unavailable')
         await this.#open(id, principal, request)
       }
     }
   }
 
-  isLive(id: string): boolean {
-    return this.#residents.has(id)
+  /** Whether the session is live here, or soon will be. */
+  isHere(id: string): boolean {
+    return this.#residents.has(id) || this.#building.has(id)
   }
 
   /** Makes a session live before a request asks for it. Whom it belongs to is left for the requests to prove. */
@@ -295,15 +300,19 @@ export class Sessions {
 
   /** A session as it is stored, which this node holds. */
   async #load(id: string): Promise<StoredSession | undefined> {
-    const stored = await this.backend.sessions.load(id, this.#holdings.hold(id))
-    if (stored) {
-      this.#holdings.prune(id, stored)
-      const resident = this.#residents.get(id)
-      if (resident) resident.holders = Math.max(1, stored.holders?.length ?? 1)
-    } else this.#holdings.forget(id)
-    // The last of it may have gone from here while it was loaded.
-    this.#holdings.review(id)
-    return stored
+    const name = this.#holdings.hold(id)
+    try {
+      const stored = await this.backend.sessions.load(id, name)
+      if (stored) {
+        this.#holdings.prune(id, stored)
+        const resident = this.#residents.get(id)
+        if (resident) resident.holders = Math.max(1, stored.holders?.length ?? 1)
+      } else if (!this.#building.isInitializing(id)) this.#holdings.forget(id, name)
+      return stored
+    } finally {
+      // The last of it may have gone from here while it was loaded.
+      this.#holdings.review(id)
+    }
   }
 
   /** A session has become live here. */
@@ -360,7 +369,7 @@ export class Sessions {
 
   #sweep(): void {
     const { open, connections } = this.streams
-    if (this.#residents.size === 0 && open.size === 0) this.#sweeper.stop()
+    if (this.#holdings.size === 0 && this.#residents.size === 0 && open.size === 0) this.#sweeper.stop()
     const doubtful: Resident[] = []
     this.#residents.sweep((busy) => {
       if (connections.count(busy.live.id) > 0) busy.live.usedAt = monotonic()

@@ -64,11 +64,7 @@ export class Connections {
   /** How far the standalone connections of this node have got. */
   readonly #sentPositions = new Set<SentPosition>()
   readonly #keeping: Keeping
-  readonly #listener: QuestionListener = async (session, question) => {
-    const { replaced, upTo } = question as ReplacedQuestion
-    const position = await this.#release(session, replaced, upTo)
-    return position === undefined ? undefined : ({ position } satisfies ReplacedAnswer)
-  }
+  readonly #listener: QuestionListener
 
   constructor(
     private readonly cluster: Cluster,
@@ -78,6 +74,10 @@ export class Connections {
     private readonly options: ConnectionsOptions,
   ) {
     this.#keeping = new Keeping(log, open)
+    this.#listener = cluster.questions.listener(isReplacedQuestion, async (session, { replaced, upTo }) => {
+      const position = await this.#release(session, replaced, upTo)
+      return position === undefined ? undefined : ({ position } satisfies ReplacedAnswer)
+    })
     takeover.ongone = (connection, head) => this.#answerAll(connection, head, outcomeUnknown)
   }
 
@@ -109,6 +109,7 @@ export class Connections {
       unlisten()
       all.delete(pending)
       if (all.size === 0) this.#pending.delete(session.id)
+      if (this.count(session.id) === 0) this.open.onclosed(session.id)
     }
   }
 
@@ -370,8 +371,12 @@ function number(name: string | undefined): number {
   return name === undefined ? BEGUN : numberOf(name)
 }
 
+function isReplacedQuestion(question: unknown): question is ReplacedQuestion {
+  return isObject(question) && typeof question.replaced === 'string' && Number.isSafeInteger(question.upTo)
+}
+
 function positionOf(answer: unknown): number | undefined {
-  return isObject(answer) && typeof answer.position === 'number' ? answer.position : undefined
+  return isObject(answer) && Number.isSafeInteger(answer.position) ? (answer.position as number) : undefined
 }
 
 function headersFor(session: string): Record<string, string> {

@@ -1,5 +1,6 @@
 /** What the node that writes a stream tells those where it is followed: that events were appended. Both ends of it. */
 import type { News } from '../cluster/news.js'
+import { isObject } from '../wire/jsonrpc.js'
 
 /** May be lost: the log has it all. */
 export interface StreamNews {
@@ -29,5 +30,21 @@ export function followAppended(
   session: string,
   listener: (appended: StreamNews) => void,
 ): Promise<() => void> {
-  return news.follow(session, (told) => listener(told as StreamNews))
+  return news.follow(session, (told) => {
+    if (!isStreamNews(told)) return false
+    listener(told)
+    return true
+  })
+}
+
+function isStreamNews(told: unknown): told is StreamNews {
+  if (!isObject(told)) return false
+  const { stream, first, events, ended } = told
+  const isEvents = Array.isArray(events) && events.every((event) => typeof event === 'string')
+  return (
+    typeof stream === 'string' &&
+    Number.isSafeInteger(first) &&
+    (events === undefined || isEvents) &&
+    typeof ended === 'boolean'
+  )
 }

@@ -17,7 +17,7 @@ export class OpenConnections {
   lost = 0
   /** Called when the standalone stream of a session is followed here from now on. */
   onfollowed: (session: string) => void = () => {}
-  /** Called when a connection of a session has ended. */
+  /** Called when a connection of a session has ended, or could not be made. */
   onclosed: (session: string) => void = () => {}
   readonly #sessions = new Map<string, Map<string, Connection>>()
   readonly #commenting: Interval

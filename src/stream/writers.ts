@@ -4,6 +4,7 @@ import type { QuestionListener } from '../cluster/ask.js'
 import type { Cluster } from '../cluster/cluster.js'
 import { Interval } from '../util/interval.js'
 import { within } from '../util/within.js'
+import { isObject } from '../wire/jsonrpc.js'
 import { primingEvent } from '../wire/sse.js'
 import type { Connection } from './connection.js'
 import { formatEventId, STANDALONE, sharedStreamInit } from './event-id.js'
@@ -32,6 +33,10 @@ interface WritingQuestion {
   writing: string
 }
 
+function isWritingQuestion(question: unknown): question is WritingQuestion {
+  return isObject(question) && typeof question.writing === 'string'
+}
+
 export interface WritersOptions {
   /** What clients are told to wait before they reconnect, in ms. */
   retryInterval: number
@@ -48,8 +53,7 @@ export class Writers {
   /** The streams that only this node writes. */
   readonly #streams = new Set<string>()
   readonly #refreshing: Interval
-  readonly #listener: QuestionListener = async (_session, question) =>
-    this.#names.has((question as WritingQuestion).writing) ? true : undefined
+  readonly #listener: QuestionListener
   #untell: (() => void) | undefined
 
   constructor(
@@ -59,6 +63,9 @@ export class Writers {
     private readonly options: WritersOptions,
   ) {
     const { ttl = DEFAULT_RETENTION.ttl } = log
+    this.#listener = cluster.questions.listener(isWritingQuestion, async (_session, { writing }) =>
+      this.#names.has(writing) ? true : undefined,
+    )
     this.#refreshing = new Interval(Math.min(MAX_REFRESH_INTERVAL, refreshInterval(ttl)), () => this.#refresh())
   }
 

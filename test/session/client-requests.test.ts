@@ -2,6 +2,7 @@
 import { beforeEach, describe, expect, test } from 'vitest'
 import { memory } from '../../src/backend/memory.js'
 import type { SessionHandlerOptions } from '../../src/index.js'
+import { gated } from '../harness/gated-backend.js'
 import type { Reply } from '../harness/reply.js'
 import { type ScriptedServer, scripted } from '../harness/scripted-server.js'
 import { serve } from '../harness/serve.js'
@@ -158,6 +159,19 @@ describe('an answer that nobody waits for is refused (400), and reaches nobody',
     expect(factory.last.answers).toHaveLength(1)
   })
 
+  test('the same answer, when many others have come since', async () => {
+    const { factory, client, stream } = await session()
+    const ids: string[] = []
+    for (let i = 0; i < 102; i++) {
+      await factory.last.ask(i, 'roots/list')
+      ids.push((await next(stream)).id)
+      expect(await answer(client, ids[i] as string, 'r')).toBe(202)
+    }
+    expect(await answer(client, ids[101] as string, 'r')).toBe(202)
+    expect(await answer(client, ids[0] as string, 'r')).toBe(400)
+    expect(factory.last.answers).toHaveLength(102)
+  })
+
   test('an error without an id', async () => {
     const { factory, client } = await session()
     expect((await client.post({ error: { code: 1, message: 'x' } })).status).toBe(400)
@@ -177,6 +191,37 @@ describe('an answer that nobody waits for is refused (400), and reaches nobody',
     })
     expect(await answer(client, id, 'late')).toBe(400)
     expect(factory.last.answers).toEqual([])
+  })
+})
+
+describe('an answer that is repeated, because its client does not know that it has arrived', () => {
+  test('is accepted again, and handed over once', async () => {
+    const { factory, client, stream } = await session()
+    await factory.last.ask(0, 'roots/list')
+    const { id } = await next(stream)
+    for (let i = 0; i < 3; i++) expect(await answer(client, id, 'the same')).toBe(202)
+    expect(await answer(client, id, 'another one')).toBe(400)
+    expect(factory.last.answers).toEqual([result(0, 'the same')])
+  })
+
+  test('is accepted when another node was told too late that it had arrived', async () => {
+    const shared = memory()
+    const [own, other] = [gated(shared), gated(shared)]
+    const factory = scripted()
+    const client = await openSession(serve(factory, { backend: own }))
+    const stream = await client.get()
+    client.on(serve(scripted(), { backend: other }))
+    await factory.last.ask(0, 'roots/list')
+    const { id } = await next(stream)
+    const hear = own.calls.replace('bus.publish', async () => {})
+    const first = answer(client, id, 'the same')
+    await pass(3000)
+    expect(await first).toBe(503)
+    hear()
+    expect(await answer(client, id, 'the same')).toBe(202)
+    expect(await answer(client, id, 'another one')).toBe(400)
+    expect(factory.last.answers).toEqual([result(0, 'the same')])
+    await stream.leave()
   })
 })
 
