@@ -106,7 +106,8 @@ function timers(): fc.Arbitrary<fc.AsyncCommand<Model, World>> {
       details,
       ({ world }) => worksOf(world.clock, ownerOf(world)).length > 0,
       ({ world }) => {
-        const kind = pick(worksOf(world.clock, ownerOf(world)), which)
+        const works = worksOf(world.clock, ownerOf(world))
+        const kind = pick(works, Math.floor(works.length * (which / 12) ** 2))
         details[3] = kind
         work(world.clock, ownerOf(world), kind, clockGoesOn)
       },

@@ -4,28 +4,29 @@ import { count } from './tally.js'
 
 /**
  * Work that may be done at any time: a repeated look, a retry, something put off so that more comes together. By the file that sets
- * the timer. What says that somebody else has taken too long is not here: it would be a backend or a node that is away.
+ * the timer; what a node seldom has to do comes first. What says that somebody else has taken too long is not here: it would be
+ * a backend or a node that is away.
  */
 export const WORK = {
-  'cluster/node': 'heartbeat',
-  'cluster/ask': 'asking again',
-  'session/sessions': 'sweep and comparison with the store',
-  'session/deadlines': 'an answer becomes a stream',
+  'stream/sent-position': 'how far a stream was sent',
   'stream/connection': 'reading a log again that was away',
+  'stream/writer': 'writing again to a log that was away; an answer that has waited for it',
+  'stream/takeover': 'looking for writers that are gone',
+  'cluster/ask': 'asking again',
+  'session/deadlines': 'an answer becomes a stream',
+  'stream/polling': 'looking for what news have not told',
+  'session/sessions': 'sweep and comparison with the store',
+  'stream/writers': 'keeping streams that are written',
   'stream/keeping': 'keeping streams that are followed',
   'stream/open-connections': 'comments',
-  'stream/polling': 'looking for what news have not told',
-  'stream/sent-position': 'how far a stream was sent',
-  'stream/takeover': 'looking for writers that are gone',
-  'stream/writer': 'writing again to a log that was away; an answer that has waited for it',
-  'stream/writers': 'keeping streams that are written',
+  'cluster/node': 'heartbeat',
 } as const
 
 export type Work = keyof typeof WORK
 
 export const WORKS = Object.keys(WORK) as Work[]
 
-/** The kinds of work that a node has to do. */
+/** The kinds of work that a node has to do, the seldom ones first. */
 export function worksOf(clock: VirtualClock, owner: Owner): Work[] {
   const kinds = new Set(clock.timers(owner).map(({ set }) => kindOf(set)))
   return WORKS.filter((kind) => kinds.has(kind))
