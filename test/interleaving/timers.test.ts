@@ -49,7 +49,7 @@ async function once(operation: Operation, point?: Point, meanwhile?: Meanwhile):
   const on = await cluster(script, operation.options)
   const before = await operation.before?.(on)
   const { network } = on.world
-  const outcome: Outcome = { calls: 0, timers: undefined, what: '' }
+  const outcome: Outcome = { calls: 0, timers: undefined, what: 'nothing held up' }
   const counts = { before: 0, after: 0 }
   const hold = (side: Point['side']) => (node: string, what: string) => {
     // Heartbeats and looks at them are timers' work themselves.
@@ -62,7 +62,11 @@ async function once(operation: Operation, point?: Point, meanwhile?: Meanwhile):
   }
   network.interfere = hold('before')
   network.afterwards = hold('after')
-  await operation.run(on, before)
+  try {
+    await operation.run(on, before)
+  } catch (error) {
+    throw new Error(`${outcome.what}: ${String(error)}`, { cause: error })
+  }
   return outcome
 }
 
@@ -75,7 +79,7 @@ function doWork({ world, A, B }: Cluster, outcome: Outcome, meanwhile: Meanwhile
   const chosen = meanwhile && all[meanwhile.timer]
   if (!chosen) return Promise.resolve()
   const [{ name, owner }, kind] = chosen
-  outcome.what += ` ${name} ${kind}${meanwhile.clockGoesOn ? ', whose clock goes on' : ''}`
+  outcome.what += ` held up, ${name} does ${kind}${meanwhile.clockGoesOn ? ', whose clock goes on' : ''}`
   return new Promise((resolve) => {
     world.clock.after(0, undefined, () => {
       work(world.clock, owner, kind, meanwhile.clockGoesOn)
@@ -93,14 +97,7 @@ async function inEveryOrder(operation: Operation): Promise<void> {
       let timers = 1
       for (let timer = 0; timer < timers; timer++) {
         for (const clockGoesOn of [false, true]) {
-          let what = `call ${call} (${side}), timer ${timer}`
-          try {
-            const outcome = await once(operation, { call, side }, { timer, clockGoesOn })
-            what = outcome.what
-            timers = outcome.timers ?? 0
-          } catch (error) {
-            throw new Error(`${what}${clockGoesOn ? ', whose clock goes on' : ''}: ${String(error)}`, { cause: error })
-          }
+          timers = (await once(operation, { call, side }, { timer, clockGoesOn })).timers ?? 0
           orders++
         }
       }
