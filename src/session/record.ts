@@ -51,7 +51,13 @@ export class LiveRecord {
       for (; ; attempts++) {
         const known = this.#record
         const journal = journalled(known.journal, message)
-        if (journal === known.journal) break
+        if (journal === known.journal) {
+          // What this node knows may be old: only the store can say that a request changes nothing.
+          if (!isRequest(message) || attempts === MAX_ATTEMPTS) break
+          if (!(await this.#reconcile())) throw new Refusal('sessionNotFound')
+          if (this.#record.revision === known.revision) break
+          continue
+        }
         if (sizeOf(journal) > MAX_SUBSCRIPTIONS) throw new Refusal('tooManySubscriptions')
         if (attempts === MAX_ATTEMPTS) throw this.#givenUp()
         if (await this.#replace(known.revision, successor(known, journal))) break

@@ -122,6 +122,7 @@ export class Sessions {
       routing: this.#routing,
       isLive: (id) => this.#residents.has(id),
       mayRestore,
+      touch: (record) => void backend.sessions.touch(record.id, this.#freshness.ttlOf(record)).catch(() => {}),
       ondeleted: (record, by) => this.#end(record.id, record, by === 'this node' ? 'deleted' : undefined),
     })
     const host: LiveSessionHost = {

@@ -1,7 +1,7 @@
 /** Sessions as they are in the store: what can be done for a request that needs no instance here. */
 import type { SessionRecord, StoredSession } from '../backend/backend.js'
 import type { BoundedBackend } from '../backend/bounded.js'
-import type { JSONRPCNotification, JSONRPCResponse } from '../wire/jsonrpc.js'
+import { isResponse, type JSONRPCNotification, type JSONRPCResponse } from '../wire/jsonrpc.js'
 import type { Caller, HttpRequest } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
 import { isSessionId } from '../wire/rules.js'
@@ -14,6 +14,8 @@ export interface StoredSessionsHost {
   isLive(id: string): boolean
   /** Whether this request may restore the session. */
   mayRestore(record: SessionRecord, request: HttpRequest): Promise<boolean>
+  /** The session is in use, and must not expire. */
+  touch(record: SessionRecord): void
   /** The session has been deleted; `by`: it was this node that did it. */
   ondeleted(record: SessionRecord, by: 'this node' | 'another one'): Promise<void>
 }
@@ -43,8 +45,15 @@ export class StoredSessions {
    *
    * @throws Refusal if it cannot be delivered.
    */
-  forward(session: StoredSession, message: JSONRPCResponse | JSONRPCNotification): Promise<void> {
-    return this.host.routing.forward(session, message)
+  async forward(session: StoredSession, message: JSONRPCResponse | JSONRPCNotification): Promise<void> {
+    try {
+      await this.host.routing.forward(session, message)
+    } catch (error) {
+      // Whoever waits for a message keeps the session from expiring. If nobody does, its client has used it all the same.
+      this.host.touch(session.record)
+      throw error
+    }
+    if (!isResponse(message)) this.host.touch(session.record)
   }
 
   /**

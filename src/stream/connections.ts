@@ -213,7 +213,7 @@ export class Connections {
         this.takeover.forget(connection)
         if (sent) {
           this.#sentPositions.delete(sent)
-          void sent.write()
+          void sent.end()
           if (open.get(session.id, stream) === connection) this.#remember(session.id, connection.position)
         }
         open.remove(connection)

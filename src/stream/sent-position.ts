@@ -3,12 +3,17 @@
  * client names no event id, also after the node is gone. Written a moment late, so that a burst costs one write.
  */
 import type { EventLog } from '../backend/backend.js'
+import { monotonic } from '../util/clock.js'
 
 /** What a node may take with it when it dies is heard twice, so it is little, in ms. */
 const WRITE_AFTER = 500
+/** How long a log that is away is tried after the connection has ended, in ms. */
+const END_PATIENCE = 10_000
 
 export class SentPosition {
   #timer: NodeJS.Timeout | undefined
+  /** By the monotonic clock. */
+  #tryUntil = Number.POSITIVE_INFINITY
 
   constructor(
     private readonly log: EventLog,
@@ -25,7 +30,13 @@ export class SentPosition {
     this.#timer ??= setTimeout(() => void this.write(), WRITE_AFTER).unref()
   }
 
-  /** Never rejects: the next write, or the next connection, makes up for one that fails. */
+  /** The connection has ended: nothing more will be sent. */
+  end(): Promise<void> {
+    this.#tryUntil = monotonic() + END_PATIENCE
+    return this.write()
+  }
+
+  /** Never rejects: what the log does not take is written again a moment later. */
   async write(): Promise<void> {
     clearTimeout(this.#timer)
     this.#timer = undefined
@@ -37,6 +48,7 @@ export class SentPosition {
       await this.log.sent(this.session, this.stream, position)
     } catch {
       if (this.written === position) this.written = before
+      if (monotonic() < this.#tryUntil) this.note()
     }
   }
 }

@@ -7,7 +7,7 @@ import { Lifetime } from './lifetime.js'
 import { Positions } from './positions.js'
 import type { Tool } from './server.js'
 import { count } from './tally.js'
-import { STALENESS, type Trouble } from './trouble.js'
+import { type Heard, STALENESS, type Trouble } from './trouble.js'
 import type { Connection, HttpCall, SimulatedNode, World } from './world.js'
 
 export class Client {
@@ -20,8 +20,8 @@ export class Client {
   readonly uris = new Map<string, Journalled>()
   standalone: Connection | undefined
   standaloneCursor: string | undefined
-  /** Nonces of notifications that came. */
-  readonly told: string[] = []
+  /** Nonces of notifications that came, and under which event id. */
+  readonly told = new Map<string, string>()
   readonly life: Lifetime
   readonly #answers: AnswerRules
   readonly #positions: Positions
@@ -169,8 +169,8 @@ export class Client {
     const sentAt = this.#now
     const cursor = withCursor ? this.standaloneCursor : undefined
     let fresh = cursor === undefined
-    // What was sent a moment before a node died is sent again to a client that does not say what it has.
-    const again = () => cursor === undefined && this.trouble.mayHaveForgotten(sentAt)
+    const { owner } = node
+    const mayComeAgain = (heard: Heard) => this.trouble.mayBeSentAgain(heard)
     this.standalone = this.world.request(
       node,
       { ...this.#http('GET'), lastEventId: cursor },
@@ -180,11 +180,11 @@ export class Client {
           if (status !== 200) this.#expectTrouble(status)
         },
         block: (block) => {
-          this.#positions.see(block, fresh, again())
+          this.#positions.see(block, { at: this.#now, owner }, fresh ? { mayComeAgain } : undefined)
           if (block.id === undefined) return
           fresh = false
           this.standaloneCursor = block.id
-          if (block.message) this.#message(block.message, undefined, again())
+          if (block.message) this.#message(block.message, undefined, block.id)
         },
       },
     )
@@ -293,6 +293,7 @@ export class Client {
 
   #follow(call: Call, node: SimulatedNode, http: HttpCall): void {
     const sentAt = this.#now
+    const { owner } = node
     const resumed = http.method === 'GET'
     let status = 0
     const mine = () => call.connection === connection
@@ -306,7 +307,7 @@ export class Client {
       },
       block: (block) => {
         if (!mine()) return
-        this.#positions.see(block, false)
+        this.#positions.see(block, { at: this.#now, owner })
         call.lastEventId = block.id ?? call.lastEventId
         if (block.message) this.#message(block.message, call)
       },
@@ -343,8 +344,7 @@ export class Client {
     }
   }
 
-  /** @param again It may have come before. */
-  #message(message: Record<string, unknown>, call: Call | undefined, again = false) {
+  #message(message: Record<string, unknown>, call: Call | undefined, id = '') {
     const session = sessionIn(message)
     if (session !== undefined && session !== this.session) this.violate(`a message of session ${session}`)
     if (!('method' in message)) return this.#answers.judge(message as unknown as JSONRPCMessage, call)
@@ -361,8 +361,9 @@ export class Client {
         break
       case 'notifications/message': {
         const { nonce } = params.data as { nonce: string }
-        if (this.told.includes(nonce) && !again) this.violate(`notification ${nonce} came twice`)
-        this.told.push(nonce)
+        // The same event may come again, where its position says so.
+        if (this.told.has(nonce) && this.told.get(nonce) !== id) this.violate(`notification ${nonce} came twice`)
+        this.told.set(nonce, id)
         count('a notification')
         break
       }

@@ -14,14 +14,37 @@ interface Event {
   order: number
   owner: Owner | undefined
   run: (() => void) | undefined
+  /** Undefined for what is no timer. */
+  set?: SetAt
 }
+
+/** Where a timer was set, by its stack. */
+export class SetAt extends Error {
+  constructor(readonly repeats: boolean) {
+    super()
+  }
+}
+
+/** A timer of a node. */
+interface TimerEvent extends Event {
+  owner: Owner
+  set: SetAt
+}
+
+/** How far a node's clock may be ahead of the others in all, in ms: less than would make it take the others for dead. */
+const MAX_AHEAD = 2000
+/** Frames of a stack that are kept of whoever sets a timer. */
+const FRAMES = 8
 
 /** Whose timers and deliveries these are: a node. */
 export class Owner {
   dead = false
+  diedAt = Number.POSITIVE_INFINITY
   paused = false
-  /** What its clock is ahead of everybody else's, in ms. */
+  /** What its time of day is ahead of everybody else's, in ms. */
   skew = 0
+  /** How much more time than for everybody else has passed for it, in ms. */
+  ahead = 0
   readonly held: Event[] = []
 
   constructor(readonly name: string) {}
@@ -74,12 +97,14 @@ export class VirtualClock {
     const saved = Object.fromEntries(GLOBALS.map((name) => [name, globalThis[name]]))
     const { now } = Date
     const { random: realRandom } = Math
+    const { stackTraceLimit } = Error
+    Error.stackTraceLimit = FRAMES
     Math.random = random
     const start = this.now
     const later = (run: (...args: unknown[]) => void, ms = 0, ...args: unknown[]) =>
       new Timer(
         this,
-        this.#add(this.now + Math.max(1, ms), current.getStore(), () => run(...args)),
+        this.#add(this.now + Math.max(1, ms), current.getStore(), () => run(...args), new SetAt(false)),
       )
     const cancel = (timer: unknown) => {
       if (timer instanceof Timer) timer.cancel()
@@ -95,21 +120,27 @@ export class VirtualClock {
       clearImmediate: cancel,
       setInterval: (run: (...args: unknown[]) => void, ms = 1, ...args: unknown[]) => {
         const owner = current.getStore()
+        const set = new SetAt(true)
         const again = () => {
-          timer.event = this.#add(this.now + Math.max(1, ms), owner, again)
+          timer.event = this.#add(this.now + Math.max(1, ms), owner, again, set)
           run(...args)
         }
-        const timer = new Timer(this, this.#add(this.now + Math.max(1, ms), owner, again))
+        const timer = new Timer(this, this.#add(this.now + Math.max(1, ms), owner, again, set))
         return timer
       },
       clearInterval: cancel,
     })
-    Date.now = () => Math.floor(this.now) + (current.getStore()?.skew ?? 0)
-    Object.defineProperty(performance, 'now', { value: () => this.now - start + 1000, configurable: true })
+    const ahead = () => current.getStore()?.ahead ?? 0
+    Date.now = () => Math.floor(this.now + ahead()) + (current.getStore()?.skew ?? 0)
+    Object.defineProperty(performance, 'now', {
+      value: () => this.now + ahead() - start + 1000,
+      configurable: true,
+    })
     this.#restore = () => {
       Object.assign(globalThis, saved)
       Date.now = now
       Math.random = realRandom
+      Error.stackTraceLimit = stackTraceLimit
       Reflect.deleteProperty(performance, 'now')
     }
   }
@@ -146,6 +177,25 @@ export class VirtualClock {
     this.now = until
   }
 
+  /** The timers of a node, the next one first; none while it does nothing. */
+  timers(owner: Owner): TimerEvent[] {
+    if (owner.dead || owner.paused) return []
+    const isTimer = (event: Event): event is TimerEvent => event.owner === owner && !!event.run && !!event.set
+    return this.#heap.filter(isTimer).sort((one, other) => (before(one, other) ? -1 : 1))
+  }
+
+  /**
+   * Runs what a timer does at once, and nothing else: its node's clock goes on to when it is due, or not at all, for it may
+   * have been set earlier than it was.
+   */
+  fire(event: TimerEvent, clockGoesOn: boolean): void {
+    const { owner, run } = event
+    if (!run) return
+    event.run = undefined
+    if (clockGoesOn) owner.ahead = Math.min(MAX_AHEAD, owner.ahead + Math.max(0, event.at - this.now))
+    current.run(owner, run)
+  }
+
   /** Lets time pass until something is so; false: it never was. */
   async until(is: () => boolean, ms: number, step = 50): Promise<boolean> {
     for (let passed = 0; passed < ms; passed += step) {
@@ -172,6 +222,7 @@ export class VirtualClock {
 
   kill(owner: Owner): void {
     owner.dead = true
+    owner.diedAt = Math.min(owner.diedAt, this.now)
     owner.held.length = 0
   }
 
@@ -180,8 +231,8 @@ export class VirtualClock {
     return { at: this.now, order: this.#order++, run: () => event.run?.() }
   }
 
-  #add(at: number, owner: Owner | undefined, run: () => void): Event {
-    const event: Event = { at, order: this.#order++, owner, run }
+  #add(at: number, owner: Owner | undefined, run: () => void, set?: SetAt): Event {
+    const event: Event = { at, order: this.#order++, owner, run, ...(set && { set }) }
     this.#push(event)
     return event
   }

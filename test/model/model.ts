@@ -71,7 +71,7 @@ export class Model {
     this.trace.push(
       this.clients
         .map((one) =>
-          [one.calls.map((call) => `${call.progress}${call.over}`), one.told.length, one.life.deletedAt].join(),
+          [one.calls.map((call) => `${call.progress}${call.over}`), one.told.size, one.life.deletedAt].join(),
         )
         .join(';'),
     )

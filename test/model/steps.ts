@@ -6,6 +6,7 @@ import { IDLE_TTL } from './lifetime.js'
 import type { Model } from './model.js'
 import type { StoreTrouble } from './network.js'
 import { TOOLS, type Tool } from './server.js'
+import { work, worksOf } from './timers.js'
 import type { Connection, SimulatedNode, World } from './world.js'
 
 /** One step, and the time that passes after it. */
@@ -92,6 +93,26 @@ function event(
         (model, world) => act(world, world.nodes[node] as SimulatedNode, which, model),
       ),
   )
+}
+
+/** A step of one node's timer. */
+function timers(): fc.Arbitrary<fc.AsyncCommand<Model, World>> {
+  return fc.tuple(fc.nat({ max: 2 }), nats, fc.boolean(), waits).map(([node, which, clockGoesOn, wait]) => {
+    const ownerOf = (world: World) => (world.nodes[node] as SimulatedNode).owner
+    const details: unknown[] = ['ABC'[node], which, clockGoesOn]
+    return new Step(
+      'timer',
+      wait,
+      details,
+      ({ world }) => worksOf(world.clock, ownerOf(world)).length > 0,
+      ({ world }) => {
+        const works = worksOf(world.clock, ownerOf(world))
+        const kind = pick(works, Math.floor(works.length * (which / 12) ** 2))
+        details[3] = kind
+        work(world.clock, ownerOf(world), kind, clockGoesOn)
+      },
+    )
+  })
 }
 
 const LEVELS = ['debug', 'info', 'error']
@@ -268,6 +289,8 @@ const steps = {
       owner.skew = pick([-3_600_000, 3_600_000, 0], which)
     },
   ),
+  /** A timer of a node runs now, and no other. */
+  timer: timers(),
   jump: event(
     'jump',
     () => true,
@@ -295,6 +318,7 @@ const WEIGHTS: { [name in keyof typeof steps]?: number } = {
   kill: 2,
   strand: 3,
   restart: 3,
+  timer: 10,
 }
 
 export const commands = fc.commands(

@@ -17,6 +17,10 @@ export interface SimulatedNode {
   connections: Set<Connection>
 }
 
+/** Nodes that did what they do before they end. */
+const leavers = new WeakSet<Owner>()
+export const tookLeave = (owner: Owner): boolean => leavers.has(owner)
+
 /** What a client notices of one HTTP request. */
 export interface Hearer {
   head?(status: number, headers: Headers): void
@@ -95,7 +99,8 @@ export class Connection {
       const reader = response.body!.getReader()
       const decoder = new TextDecoder()
       this.#cancel = () => {
-        reader.cancel()
+        // one that the node has broken off by then cannot be cancelled
+        reader.cancel().catch(() => {})
       }
       if (!this.open) this.#cancel()
       try {
@@ -216,6 +221,7 @@ export class World {
     const { owner, handler } = node
     this.clock.after(0, owner, () => {
       const gone = () => {
+        leavers.add(owner)
         if (node.owner === owner) this.kill(node)
       }
       void handler.drain({ timeout }).then(

@@ -98,6 +98,21 @@ describe('idle time to live', () => {
     expect((await client.request('ping')).status).toBe(200)
   })
 
+  test.each([
+    ['a reply that nobody waits for any more', { id: 'gone:0', result: {} }, 400],
+    ['a `cancelled` for what does not run', { method: 'notifications/cancelled', params: { requestId: 9 } }, 202],
+  ])('is refreshed by %s, on a node that has no instance', async (_, message, status) => {
+    const { inner, handler } = deaf({ idleTtl: MINUTE })
+    const client = await openSession(handler)
+    client.on(serve(scripted(), { backend: { sessions: inner.sessions }, idleTtl: MINUTE }))
+    for (let i = 0; i < 3; i++) {
+      await pass(40 * SECOND)
+      expect((await client.post(message)).status).toBe(status)
+    }
+    await pass(40 * SECOND)
+    expect((await client.request('ping')).status).toBe(200)
+  })
+
   test('is not refreshed by those whom the session does not belong to', async () => {
     const { handler } = deaf({ idleTtl: MINUTE })
     const client = await openSession(handler)

@@ -70,6 +70,28 @@ test('subscriptions made on both nodes at once both survive, here and there', as
   expect(subscriptions(b.factory)).toEqual(['test://a', 'test://b'])
 })
 
+test('what changes nothing on a node that has not heard of the last change is carried out all the same', async () => {
+  const shared = memory()
+  // each hears of the other only by the store
+  const node = () => serve(scripted(), { backend: { sessions: shared.sessions } })
+  const onA = await openSession(node())
+  const onB = onA.at(node())
+  await onB.request('ping')
+  const uri = 'test://a'
+  const change = async (client: WireClient, method: string, params: Record<string, unknown>) =>
+    expect((await client.request(method, params)).body.result).toEqual({})
+  const stored = async () => (await shared.sessions.load(onA.sessionId))?.record.journal
+  await change(onA, 'resources/subscribe', { uri })
+  await change(onB, 'resources/unsubscribe', { uri })
+  expect(await stored()).toMatchObject({ subscriptions: [] })
+  await change(onA, 'resources/subscribe', { uri })
+  expect(await stored()).toMatchObject({ subscriptions: [uri] })
+  await change(onB, 'logging/setLevel', { level: 'debug' })
+  await change(onA, 'logging/setLevel', { level: 'error' })
+  await change(onB, 'logging/setLevel', { level: 'debug' })
+  expect(await stored()).toMatchObject({ setLevel: { level: 'debug' } })
+})
+
 test('of two log levels set at once the one that was stored last counts, on both nodes', async () => {
   const { shared, a, b, onA, onB, id } = await pair()
   const gate = a.backend.calls.hold('sessions.update')
