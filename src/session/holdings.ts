@@ -71,10 +71,10 @@ export class Holdings {
     return [...this.#releasedAt.keys()]
   }
 
-  /** The store has no session that is held under this name. */
-  forget(session: string, name: string): void {
+  /** The store has no session that is held here, or none that is held under a name. */
+  forget(session: string, name?: string): void {
     const holding = this.#holdings.get(session)
-    if (holding?.name !== name) return
+    if (!holding || (name !== undefined && holding.name !== name)) return
     holding.unlisten()
     this.#holdings.delete(session)
   }
