@@ -11,7 +11,7 @@ vi.mock('node:timers/promises', () => ({
 
 describe('a backend that fails while a stream is taken over: one outcome, once', () => {
   const troubles = ['rejects', 'the answer is lost'] as const
-  const calls = ['events.claim', 'events.read', 'events.append', 'bus.nodes', 'sessions.load'] as const
+  const calls = ['events.claim', 'events.read', 'events.append', 'bus.nodes', 'sessions.look'] as const
   const cases = calls.flatMap((what) =>
     troubles.flatMap((trouble) => [1, 3].map((times) => [what, trouble, times] as const)),
   )
