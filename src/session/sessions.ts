@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { SessionRecord, StoredSession } from '../backend/backend.js'
 import { type BoundedBackend, Unavailable } from '../backend/bounded.js'
 import type { Cluster } from '../cluster/cluster.js'
+import { nodeOf } from '../cluster/node.js'
 import type { Streams } from '../stream/streams.js'
 import type { UnfinishedStream } from '../stream/unfinished.js'
 import { monotonic } from '../util/clock.js'
@@ -307,7 +308,7 @@ export class Sessions {
       if (stored) {
         this.#holdings.prune(id, stored)
         const resident = this.#residents.get(id)
-        if (resident) resident.holders = Math.max(1, stored.holders?.length ?? 1)
+        if (resident) resident.holders = Math.max(1, new Set(stored.holders?.map(nodeOf)).size)
       } else if (!this.#building.isInitializing(id)) this.#holdings.forget(id, name)
       return stored
     } finally {

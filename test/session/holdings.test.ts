@@ -89,6 +89,31 @@ describe('nothing stays behind', () => {
     expect(listening).toEqual([client.sessionId])
   })
 
+  test('of sessions that were followed, called, resumed elsewhere, and left', async () => {
+    const pass = fakeTime()
+    const { a, b, holders } = twoNodes({ liveIdle: 60_000, responseMode: 'sse' }, { slow: () => new Promise(() => {}) })
+    const ids: string[] = []
+    for (let i = 0; i < 50; i++) {
+      const client = await openSession(a.handler)
+      ids.push(client.sessionId)
+      const stream = await client.get()
+      const server = a.factory.servers.at(-1)
+      const answer = await client.open({ id: 'slow', method: 'slow' })
+      await server?.say('first', 'slow')
+      const first = await answer.next()
+      await answer.leave()
+      const resumed = await client.at(b.handler).get(first?.id)
+      expect(resumed.status).toBe(200)
+      await server?.say('something')
+      await server?.respond({ id: 'slow' })
+      await resumed.rest()
+      await stream.leave()
+    }
+    await pass(120_000)
+    expect(listening).toEqual([])
+    for (const id of ids) expect(await holders(id)).toEqual([])
+  })
+
   test('of many sessions that were opened and evicted, and few are released at a time', async () => {
     const pass = fakeTime()
     const shared = memory()
