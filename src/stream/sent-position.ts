@@ -9,6 +9,8 @@ const WRITE_AFTER = 500
 
 export class SentPosition {
   #timer: NodeJS.Timeout | undefined
+  /** The log has said that it has this position: it knows it, or a later one, as long as it does not go backwards. */
+  #acknowledged: number | undefined
 
   constructor(
     private readonly log: EventLog,
@@ -25,6 +27,20 @@ export class SentPosition {
     this.#timer ??= setTimeout(() => void this.write(), WRITE_AFTER).unref()
   }
 
+  /** Whether the log has lost the position, being asked how the stream stands; then it is told again. */
+  isLost(recorded: number | undefined): boolean {
+    if (this.#acknowledged === undefined || (recorded !== undefined && recorded >= this.#acknowledged)) return false
+    this.lose()
+    return true
+  }
+
+  /** The log went backwards, and may know of no position. */
+  lose(): void {
+    this.#acknowledged = undefined
+    this.written = NaN
+    this.note()
+  }
+
   /** Never rejects: the next write, or the next connection, makes up for one that fails. */
   async write(): Promise<void> {
     clearTimeout(this.#timer)
@@ -35,6 +51,7 @@ export class SentPosition {
     this.written = position
     try {
       await this.log.sent(this.session, this.stream, position)
+      this.#acknowledged = position
     } catch {
       if (this.written === position) this.written = before
     }
