@@ -234,7 +234,8 @@ export interface EventBatch {
   end?: boolean
   /**
    * The position of an event that the log has acknowledged before. A stream that stands behind it has gone backwards (a
-   * failover with lag, a restore): what it still has is dropped, and the batch follows that position.
+   * failover with lag, a restore): what it still has is dropped, and the batch follows that position. Given by the writer of a
+   * stream; where anyone may append, what others have appended since would be dropped with it.
    */
   after?: number
 }

@@ -1,5 +1,4 @@
 /** How connections come to follow streams, and how the newest one of a stream replaces the others, wherever they are. */
-import { randomUUID } from 'node:crypto'
 import type { EventLog, StreamInfo, StreamSlice } from '../backend/backend.js'
 import type { QuestionListener } from '../cluster/ask.js'
 import type { Cluster } from '../cluster/cluster.js'
@@ -41,7 +40,10 @@ interface ReplacedAnswer {
   position: number
 }
 
-/** How far a client may be ahead of a log that went backwards; an event id beyond is not one that we gave out. */
+/**
+ * How far a client may be ahead of the log of a stream whose writer mends it, if it went backwards; an event id beyond is not one
+ * that we gave out.
+ */
 const MAX_AHEAD = 10_000
 
 /** The number of a connection that began with its stream: older than any that was recorded in the log. */
@@ -88,7 +90,7 @@ export class Connections {
 
   /** Answers a POST with a stream that begins here. */
   begin(session: StreamSession, stream: string, reply: HttpReply): void {
-    this.#connect(session, stream, undefined, 0, reply)
+    this.#connect(session, { stream, position: 0 }, undefined, reply)
   }
 
   /**
@@ -169,14 +171,18 @@ export class Connections {
     const sent = await this.#releaseBefore(id, pending, info)
     // Without a cursor a client gets what nobody has got. If nothing is known to have been sent, that is all there is.
     const unsent = sent ?? info.first - 1
-    const position = cursor ? Math.min(cursor.position, info.last + MAX_AHEAD) : unsent
+    // What the client has beyond a log that any node writes, the log has lost; and gives the positions to others.
+    const isAhead = standalone && cursor !== undefined && cursor.position > info.last
+    const position = isAhead ? info.last : (cursor?.position ?? unsent)
     pending.settle(position)
 
     if (pending.superseded) {
       unfollow()
       return reply.stream(headersFor(id)).end()
     }
-    const connection = this.#connect(session, stream, pending.name, position, reply, unfollow)
+    const start = isAhead || cursor === undefined ? { stream, position } : cursor
+    const connection = this.#connect(session, start, pending.name, reply, unfollow)
+    if (isAhead) this.#wentBack(connection, session, undefined)
     connection.catchUp()
     if (info.writer !== undefined && !info.ended) {
       const { head, writer } = info
@@ -186,15 +192,15 @@ export class Connections {
 
   #connect(
     session: StreamSession,
-    stream: string,
+    start: Cursor,
     name: string | undefined,
-    position: number,
     reply: HttpReply,
     unfollow?: () => void,
   ): Connection {
     const { log, open } = this
+    const { stream, position, mark } = start
     const sink = reply.stream(headersFor(session.id))
-    if (name !== undefined) sink.write(this.#cursor(session, stream, position))
+    if (name !== undefined) sink.write(this.#cursor(session, start))
     const standalone = name !== undefined && stream === STANDALONE
     const sent = standalone ? new SentPosition(log, session.id, stream, position, () => connection.position) : undefined
     if (sent) this.#sentPositions.add(sent)
@@ -205,7 +211,9 @@ export class Connections {
       stream,
       name,
       position,
+      mark,
       sink,
+      sent,
       maxBuffered: this.options.maxBuffered,
       onclose: () => {
         unfollow?.()
@@ -218,13 +226,10 @@ export class Connections {
         }
         open.remove(connection)
       },
-      onwrote: () => {
-        open.wrote(connection)
-        sent?.note()
-      },
+      onwrote: () => open.wrote(connection),
       onmissing: () => this.#missing(connection),
       ongap: (slice) => this.#gap(connection, session, slice),
-      onregress: () => this.#regress(connection),
+      onregress: (count) => this.#wentBack(connection, session, count),
     })
     open.add(connection)
     this.#keeping.start()
@@ -242,8 +247,8 @@ export class Connections {
   }
 
   /** A client that loses its connection before an event came through must still know where it was. */
-  #cursor({ tag, priming }: StreamSession, stream: string, position: number): string {
-    const id = formatEventId(tag, stream, position)
+  #cursor({ tag, priming }: StreamSession, { stream, position, mark }: Cursor): string {
+    const id = formatEventId(tag, stream, position, mark)
     const retry = spread(this.options.retryInterval)
     return priming ? primingEvent(id, retry) : cursorEvent(id, retry)
   }
@@ -277,21 +282,26 @@ export class Connections {
       new Error(`${count} events of a stream are lost: the log no longer held them when they were due`),
     )
     if (connection.stream === STANDALONE) {
-      const { error } = messagesLost(0)
-      if (session.priming) connection.write(messageEvent(undefined, JSON.stringify({ jsonrpc: '2.0', error })))
+      this.#tellLost(connection, session)
       return true
     }
     this.#answerAll(connection, slice.head, messagesLost)
     return false
   }
 
-  /** The log went backwards. A standalone stream goes on after what the client has; another one is its writer's affair. */
-  async #regress(connection: Connection): Promise<void> {
-    const { session, stream, position } = connection
-    if (stream !== STANDALONE) return
-    this.options.onerror(new Error('a standalone stream went backwards in the log: messages may be lost'))
-    const batch = { id: randomUUID(), events: [], after: position }
-    await this.log.append(session, stream, batch).catch(() => {})
+  /** The log of a standalone stream lost `count` events that the client has; undefined: perhaps also some that it has not got. */
+  #wentBack(connection: Connection, session: StreamSession, count: number | undefined): void {
+    const lost =
+      count === undefined
+        ? 'further than is known here, and messages may be lost; its client is told'
+        : `by ${count} events that its client has got; it is sent what came in their place`
+    this.options.onerror(new Error(`a standalone stream went backwards in the log, ${lost}`))
+    if (count === undefined) this.#tellLost(connection, session)
+  }
+
+  #tellLost(connection: Connection, { priming }: StreamSession): void {
+    const { error } = messagesLost(0)
+    if (priming) connection.write(messageEvent(undefined, JSON.stringify({ jsonrpc: '2.0', error })))
   }
 
   /** Answers all requests of a stream, without event ids, and ends its connection. */

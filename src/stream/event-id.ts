@@ -1,6 +1,6 @@
 /**
- * Event ids: opaque cursors for clients, `<session tag>.<stream>.<position>` for us. The tag is what makes one session's
- * event id mean nothing in another one.
+ * Event ids: opaque cursors for clients, `<session tag>.<stream>.<position>` for us, and on the standalone stream the event's mark
+ * after that. The tag is what makes one session's event id mean nothing in another one.
  */
 import { createHash, randomBytes } from 'node:crypto'
 import type { StreamInit } from '../backend/backend.js'
@@ -11,6 +11,8 @@ export const STANDALONE = 'standalone'
 export interface Cursor {
   stream: string
   position: number
+  /** Tells the event from another one that the log may have at its position; undefined: there is none to tell. */
+  mark?: number
 }
 
 /** Unique across nodes and restores. */
@@ -22,15 +24,17 @@ export function sessionTag(session: string): string {
   return createHash('sha256').update(session).digest('base64url').slice(0, 12)
 }
 
-export function formatEventId(tag: string, stream: string, position: number): string {
-  return `${tag}.${stream}.${position}`
+export function formatEventId(tag: string, stream: string, position: number, mark?: number): string {
+  return `${tag}.${stream}.${position}${mark === undefined ? '' : `.${mark}`}`
 }
 
 /** Undefined: malformed, or another session's. */
 export function parseEventId(tag: string, id: string): Cursor | undefined {
-  const [, itsTag, stream, position] = /^([\w-]{12})\.([\w-]{1,64})\.(\d{1,16})$/.exec(id) ?? []
+  const [, itsTag, stream, position, mark] = /^([\w-]{12})\.([\w-]{1,64})\.(\d{1,16})(?:\.(\d{1,10}))?$/.exec(id) ?? []
   if (itsTag !== tag || stream === undefined || position === undefined) return undefined
-  return { stream, position: Number(position) }
+  // Nothing but the standalone stream has events with marks.
+  if (mark !== undefined && stream !== STANDALONE) return undefined
+  return { stream, position: Number(position), ...(mark !== undefined && { mark: Number(mark) }) }
 }
 
 /**

@@ -14,6 +14,8 @@ export class SentPosition {
   #timer: NodeJS.Timeout | undefined
   /** By the monotonic clock. */
   #tryUntil = Number.POSITIVE_INFINITY
+  /** The log has said that it has this position: it knows it, or a later one, as long as it does not go backwards. */
+  #acknowledged: number | undefined
 
   constructor(
     private readonly log: EventLog,
@@ -36,6 +38,20 @@ export class SentPosition {
     return this.write()
   }
 
+  /** Whether the log has lost the position, being asked how the stream stands; then it is told again. */
+  isLost(recorded: number | undefined): boolean {
+    if (this.#acknowledged === undefined || (recorded !== undefined && recorded >= this.#acknowledged)) return false
+    this.lose()
+    return true
+  }
+
+  /** The log went backwards, and may know of no position. */
+  lose(): void {
+    this.#acknowledged = undefined
+    this.written = NaN
+    this.note()
+  }
+
   /** Never rejects: what the log does not take is written again a moment later. */
   async write(): Promise<void> {
     clearTimeout(this.#timer)
@@ -46,6 +62,7 @@ export class SentPosition {
     this.written = position
     try {
       await this.log.sent(this.session, this.stream, position)
+      this.#acknowledged = position
     } catch {
       if (this.written === position) this.written = before
       if (monotonic() < this.#tryUntil) this.note()

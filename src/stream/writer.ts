@@ -30,8 +30,6 @@ export interface WriterListener {
   late?(events: readonly string[], after: number): boolean
   /** Nothing is left to be written for now. */
   idle?(): void
-  /** The least position that the log should have given out by now; undefined: not known. */
-  position?(): number | undefined
   /** Nothing more will be written: the session was deleted, or another node has taken the stream over. */
   lost(): void
 }
@@ -137,7 +135,7 @@ export class StreamWriter {
 
   /** A position that the log gave out; it stands behind it only if it went backwards. */
   get #after(): number {
-    return Math.max(this.#position ?? 0, this.listener.position?.() ?? 0)
+    return this.#position ?? 0
   }
 
   get #isWaiting(): boolean {
@@ -227,7 +225,8 @@ export class StreamWriter {
   async #append(batch: Pick<EventBatch, 'id' | 'events' | 'end'>): Promise<number | undefined> {
     const { writer } = this.init
     const append = () => {
-      const whole = { ...batch, after: this.#after, ...(writer !== undefined && { writer }) }
+      // A log that stands behind `after` drops what it has: only where nobody else may have stored something since.
+      const whole = writer === undefined ? batch : { ...batch, writer, after: this.#after }
       return this.#retry(() => this.log.append(this.session, this.stream, whole))
     }
     const last = await append()

@@ -8,6 +8,7 @@ import { isObject } from '../wire/jsonrpc.js'
 import { primingEvent } from '../wire/sse.js'
 import type { Connection } from './connection.js'
 import { formatEventId, STANDALONE, sharedStreamInit } from './event-id.js'
+import { withMark } from './mark.js'
 import { tellAppended } from './news.js'
 import type { OpenConnections } from './open-connections.js'
 import type { StreamSession } from './stream-session.js'
@@ -166,7 +167,7 @@ export class Writers {
     if (writer.overfull) {
       this.connections.lost++
       this.options.onerror(new Error('a message for a standalone stream was dropped: too many wait for the event log'))
-    } else writer.push(text, batch === undefined ? {} : { batch })
+    } else writer.push(withMark(text, batch), batch === undefined ? {} : { batch })
     return writer
   }
 
@@ -177,7 +178,6 @@ export class Writers {
     const writer: StreamWriter = this.#writer(session, STANDALONE, sharedStreamInit(), {
       idle: forget,
       lost: forget,
-      position: () => this.connections.get(session, STANDALONE)?.position,
     })
     this.#standalone.set(session, writer)
     return writer

@@ -25,7 +25,7 @@ test.each(Array.from({ length: 20 }, (_, turns) => turns))(
       onwrote: () => written++,
       onmissing: async () => {},
       ongap: () => true,
-      onregress: async () => {},
+      onregress: () => {},
     })
     connection.catchUp()
     for (let turn = 0; turn < turns; turn++) await undefined

@@ -7,16 +7,7 @@ interface Known {
   why: string
 }
 
-export const KNOWN: readonly Known[] = [
-  {
-    backend: 'Redis Sentinel',
-    fault: 'replica with lag promoted',
-    what: /stored after all was well, never came/,
-    why:
-      'the log gives out positions again that the connection has passed, and the connection takes the news of them for ' +
-      'events that it has written: as many messages as the failover took are swallowed after it',
-  },
-]
+export const KNOWN: readonly Known[] = []
 
 export function isKnown(at: { backend: string; fault: { name: string } }, violation: string): boolean {
   return KNOWN.some(
