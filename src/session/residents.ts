@@ -1,7 +1,7 @@
 /** The live sessions of a node, least recently used first, and which of them go when there are too many or they are idle. */
 import { monotonic } from '../util/clock.js'
 import type { LiveSession } from './live.js'
-import type { ProvenPrincipal } from './principal.js'
+import { type Principal, type ProvenPrincipal, samePrincipal } from './principal.js'
 
 /** How many sessions are looked at when there are too many: if all of those are busy, it is left at that. */
 const MAX_LOOKS = 32
@@ -14,6 +14,16 @@ export interface Resident {
   checking?: Promise<void>
   /** How many nodes held the session when it was last looked at. */
   holders?: number
+}
+
+/** Whether a session belongs to a principal. Hashes only one that is not the one of the request before. */
+export function belongs(resident: Resident, principal: Principal): boolean {
+  if (principal === resident.principal) return true
+  const { id, record, view } = resident.live
+  if (!record || !samePrincipal(id, record.principal, principal)) return false
+  resident.principal = principal
+  view.principal = principal
+  return true
 }
 
 export interface ResidentsOptions {

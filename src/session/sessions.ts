@@ -22,8 +22,8 @@ import type { ResponseMode } from './exchange.js'
 import { CHECK_INTERVAL, Freshness } from './freshness.js'
 import { Holdings } from './holdings.js'
 import type { LiveSession, LiveSessionHost } from './live.js'
-import { type Principal, type ProvenPrincipal, samePrincipal, UNPROVEN } from './principal.js'
-import { type Resident, Residents } from './residents.js'
+import { type Principal, type ProvenPrincipal, UNPROVEN } from './principal.js'
+import { belongs, type Resident, Residents } from './residents.js'
 import { type Broadcast, type RoutedSession, Routing } from './routing.js'
 import { isSafe } from './safe-to-repeat.js'
 import type { CloseReason, ServerFactory, SessionHooks } from './session.js'
@@ -388,14 +388,4 @@ export class Sessions {
 /** Whether it may go well when it is tried again. */
 function isPassing(error: unknown): boolean {
   return error instanceof Unavailable || (error instanceof Refusal && error.status === 503)
-}
-
-/** Hashes only a principal that is not the one of the request before. */
-function belongs(resident: Resident, principal: Principal): boolean {
-  if (principal === resident.principal) return true
-  const { id, record, view } = resident.live
-  if (!record || !samePrincipal(id, record.principal, principal)) return false
-  resident.principal = principal
-  view.principal = principal
-  return true
 }
