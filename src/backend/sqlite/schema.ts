@@ -7,7 +7,7 @@ const APPLICATION_ID = 0x524f414d
  * One entry for each version of the schema, applied in order; `PRAGMA user_version` says how many a file has had. An entry never
  * changes once it was released: a change is a new entry. All times are milliseconds since the epoch.
  */
-const MIGRATIONS = [
+export const MIGRATIONS = [
   `
   CREATE TABLE sessions (
     n INTEGER PRIMARY KEY,

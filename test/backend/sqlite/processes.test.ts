@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import Database from 'better-sqlite3'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { MIGRATIONS } from '../../../src/backend/sqlite/schema.js'
 import { sqlite } from '../../../src/backend/sqlite.js'
 import { record } from '../record.js'
 import type { Task } from './child.js'
@@ -51,7 +52,7 @@ it('processes that open a new file at once all find it ready', async () => {
   await backend.close()
   const db = new Database(file)
   expect(db.pragma('integrity_check', { simple: true })).toBe('ok')
-  expect(db.pragma('user_version', { simple: true })).toBe(4)
+  expect(db.pragma('user_version', { simple: true })).toBe(MIGRATIONS.length)
   db.close()
 })
 
@@ -123,6 +124,7 @@ function downgrade(): void {
     ['streams', 'sent'],
     ['streams', 'batch'],
     ['batches', 'at'],
+    ['sessions', 'holders'],
   ]) {
     db.exec(`ALTER TABLE ${table} DROP COLUMN ${column}`)
   }
@@ -193,7 +195,7 @@ it('processes that open a file of version 1 at once find it upgraded, and one th
   expect(await atOnce('create', 4)).toEqual(Array(4).fill(true))
 
   beat.run('old', Date.now() + 60_000)
-  expect(old.pragma('user_version', { simple: true })).toBe(4)
+  expect(old.pragma('user_version', { simple: true })).toBe(MIGRATIONS.length)
   old.close()
   const backend = sqlite({ file })
   expect((await backend.sessions.load('kept'))?.record).toEqual(record('kept'))
