@@ -43,8 +43,8 @@ const TABLE = {
   // basic/transports, "Security Warning"
   origin: [403, -32000, 'Forbidden: the Origin header is not allowed'],
   host: [403, -32000, 'Forbidden: the Host header is not allowed'],
-  // RFC 9110, sections 15.6.4 and 15.6.1
-  unavailable: [503, -32603, 'The session store is unavailable, try again'],
+  // RFC 9110, sections 15.6.4 and 15.6.1. No word of sessions: `@mastra/mcp` 1 takes that for the end of its own.
+  unavailable: [503, -32603, 'The store is unavailable, try again'],
   unreached: [503, -32603, 'The node that this message is for does not answer, try again'],
   draining: [503, -32603, 'This node is shutting down, try again'],
   internal: [500, -32603, 'Internal error'],

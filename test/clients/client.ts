@@ -22,6 +22,8 @@ export type Ending = 'outcome-unknown' | 'own timeout'
 export interface RealClient {
   /** Package and version, as docs/clients.md lists them. */
   name: string
+  /** Why it cannot run here, if it cannot: what would have to be done. */
+  missing?: string
   /** The protocol revision that it agrees on with a server of today. */
   revision: string
   /** With the settings it comes with. Whoever connects closes. */

@@ -12,9 +12,10 @@ import { Recorder } from '../harness/recorder.js'
 import { within } from '../harness/within.js'
 import { AI_SDK_CLIENTS } from './ai-sdk.js'
 import type { Connected, Ending, RealClient } from './client.js'
+import { MASTRA_CLIENTS } from './mastra.js'
 import { SDK_CLIENTS } from './sdk.js'
 
-const CLIENTS: readonly RealClient[] = [...SDK_CLIENTS, ...AI_SDK_CLIENTS]
+const CLIENTS: readonly RealClient[] = [...SDK_CLIENTS, ...AI_SDK_CLIENTS, ...MASTRA_CLIENTS]
 
 /** How long running calls get at a drain, in ms. */
 const DRAIN_TIMEOUT = 2000
@@ -86,7 +87,7 @@ class Subject {
 }
 
 describe.each(['drain', 'kill'] as const)('after a %s', (way) => {
-  const subjects = CLIENTS.map((client) => new Subject(client))
+  const subjects = CLIENTS.filter(({ missing }) => missing === undefined).map((client) => new Subject(client))
   let cluster: Cluster
   let gone = 0
 
@@ -169,6 +170,12 @@ describe.each(['drain', 'kill'] as const)('after a %s', (way) => {
     })
   })
 })
+
+for (const { name, missing } of CLIENTS) {
+  if (missing === undefined) continue
+  test.skip(`${name}: ${missing}`, () => {})
+  console.warn(`TESTS SKIPPED, ${name}: ${missing}`)
+}
 
 test('docs/clients.md says of each client what is proved here', () => {
   expect(tableAfter('docs/clients.md', '## Seen in tests')).toEqual(
