@@ -5,7 +5,7 @@
 import { monotonic } from '../../util/clock.js'
 import { type Connections, connect } from './client.js'
 import { type Identity, identityOf, removeLeftovers, whatBecameOf } from './identity.js'
-import { retryWhileLocked } from './lock.js'
+import { hasCode, retryWhileLocked } from './lock.js'
 
 /** The longest that a file is read without a look whether the path still names it, in milliseconds. Before a write there is one. */
 const CHECK_INTERVAL = 1_000
@@ -74,6 +74,15 @@ export function openDatabase(file: string, now: () => number): Database {
     throw new Error(`The database file was ${fate} while it was in use; what is at its path now is used from here on.`)
   }
 
+  /** Has the next call open the file anew, if these are the connections in use. */
+  const leave = async (connections: Connections) => {
+    const current = opening
+    const openFile = await current?.catch(() => undefined)
+    if (opening !== current || openFile?.connections !== connections) return
+    opening = undefined
+    shut(connections)
+  }
+
   const close = async () => {
     // If opening failed there is nothing to close, and the call that opened has rejected already.
     const openFile = await opening?.catch(() => undefined)
@@ -94,7 +103,11 @@ export function openDatabase(file: string, now: () => number): Database {
         read: async (work) => run(await opened('read'), work),
         async write(work) {
           const connections = await opened('write')
-          const result = await run(connections, work)
+          const result = await run(connections, work).catch(async (error) => {
+            // A file that could not be written when it was opened is never written by these connections.
+            if (hasCode(error, 'SQLITE_READONLY')) await leave(connections)
+            throw error
+          })
           for (const listener of listeners) listener(connections)
           return result
         },

@@ -123,12 +123,13 @@ function prepare(db: Sqlite.Database, now: () => number) {
       })
     }).deferred,
 
-    update(record: SessionRecord, expected: number, ttl: number): Held | undefined {
+    // A transaction, because a statement that returns rows gives them before its commit, and `get` passes over what comes then.
+    update: db.transaction((record: SessionRecord, expected: number, ttl: number): Held | undefined => {
       const time = now()
       const { id, revision } = record
       const holders = update.get(revision, time + ttl, JSON.stringify(record), id, expected, time)
       return holders === undefined ? undefined : heldBy({ holders })
-    },
+    }).immediate,
 
     touch(id: string, ttl: number): boolean {
       const time = now()
