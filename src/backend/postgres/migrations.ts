@@ -267,61 +267,7 @@ export const MIGRATIONS: readonly ((schema: string, quoted: string, locks: Locks
   (_schema, s) => `
     alter table ${s}.streams add column sent bigint;
 
-    create function ${s}.append(
-      _session text, _stream text, _batch text, _writer text, _events text, _count int, _size bigint, _end boolean,
-      _ttl float8, _max_events bigint, _max_size bigint, _after bigint
-    ) returns bigint language plpgsql as $f$
-    declare
-      _s ${s}.streams;
-      _seen bigint;
-      _first bigint;
-    begin
-      select * into _s from ${s}.streams
-      where session = _session and stream = _stream and expires_at > clock_timestamp() for no key update;
-      if not found then return null; end if;
-
-      select position into _seen from ${s}.batches where stream = _s.n and id = _batch;
-      if found then return _seen; end if;
-      if _s.ended or (_s.writer is not null and _s.writer is distinct from _writer) then return null; end if;
-
-      if _after > _s.last then
-        delete from ${s}.events where stream = _s.n;
-        _s.last := _after;
-        _s.first := _after + 1;
-      end if;
-
-      if _count > 0 then
-        insert into ${s}.events (stream, position, start, data)
-        select _s.n, _s.last + p, _s.size + s, d
-        from json_to_recordset(_events::json) as e(p bigint, s bigint, d text);
-        _s.last := _s.last + _count;
-        _s.size := _s.size + _size;
-      end if;
-      _s.batches := _s.batches + 1;
-      insert into ${s}.batches (stream, id, number, position) values (_s.n, _batch, _s.batches, _s.last);
-      -- Not at each append, because it looks at all of the stream's.
-      if _s.batches % 250 = 0 then
-        delete from ${s}.batches where stream = _s.n and number <= _s.batches - ${RECENT_BATCHES};
-      end if;
-
-      _first := greatest(_s.first, _s.last - _max_events + 1);
-      if _s.size > _max_size and _first < _s.last then
-        select position into _first from ${s}.events
-        where stream = _s.n and position >= _first and start >= _s.size - _max_size order by position limit 1;
-        _first := coalesce(_first, _s.last);
-      end if;
-      if _first > _s.first then
-        delete from ${s}.events where stream = _s.n and position >= _s.first and position < _first;
-      end if;
-
-      update ${s}.streams set first = _first, last = _s.last, size = _s.size, ended = _end, batches = _s.batches,
-        expires_at = ${s}.later(_ttl), sweep_at = ${s}.sweep_at(_ttl)
-      where n = _s.n;
-      return _s.last;
-    end $f$;
-
     -- How the stream stands, once for each event, or once with nulls. A function, because its plan is kept.
-
     create function ${s}.read_events(_session text, _stream text, _after bigint, _limit bigint)
     returns table (
       head text, writer text, reader text, sent text, first text, last text, ended text, "position" text, data text
