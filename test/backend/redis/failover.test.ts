@@ -1,26 +1,11 @@
-/** A planned failover behind one address: the primary becomes a replica, while connections to it stay open. */
-import { Redis } from 'ioredis'
-import { createClient } from 'redis'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import { type RedisBackend, type RedisOptions, redis } from '../../../src/backend/redis.js'
+import { type RedisBackend, redis } from '../../../src/backend/redis.js'
 import { describeWith, redisProgram, startRedis } from '../../services/use.js'
 import { record } from '../record.js'
-import { closing, MINUTE } from './fixture.js'
+import { closing, connection, KINDS, MINUTE } from './fixture.js'
 import { line } from './line.js'
 
-const kinds: [string, (url: string) => RedisOptions][] = [
-  ['by address', (url) => ({ url })],
-  ['ioredis', (url) => ({ client: new Redis(url, { lazyConnect: true }) })],
-  ['node-redis', (url) => ({ client: createClient({ url }) })],
-]
 const SOON = { timeout: 15_000, interval: 20 }
-
-function connection(url: string): Redis {
-  const client = new Redis(url)
-  client.on('error', () => {})
-  onTestFinished(() => client.disconnect())
-  return client
-}
 
 /** A primary and its replica, in step, and one address for both, which leads to the primary. */
 async function pair() {
@@ -59,7 +44,7 @@ function heartbeat(backend: RedisBackend): { refused: string[] } {
 }
 
 describeWith('Redis', await redisProgram(), () => {
-  test.each(kinds)(
+  test.each(KINDS)(
     'writes, reads and messages follow the primary to another server (%s)',
     { timeout: 60_000 },
     async (_, of) => {
@@ -90,7 +75,7 @@ describeWith('Redis', await redisProgram(), () => {
     },
   )
 
-  test.each(kinds)('a refused command is enough, too; the way that waits for replicas follows (%s)', async (_, of) => {
+  test.each(KINDS)('a refused command is enough, too; the way that waits for replicas follows (%s)', async (_, of) => {
     const { next, address, demote, promote } = await pair()
     const third = await startRedis()
     const backend = closing(redis({ ...of(address.url), waitForReplicas: 1 }))
@@ -105,7 +90,7 @@ describeWith('Redis', await redisProgram(), () => {
     await vi.waitFor(() => backend.sessions.create(record(`${round++}`), MINUTE), SOON)
   })
 
-  test.each(kinds)('while there is no primary, connections are made at a bounded pace (%s)', async (_, of) => {
+  test.each(KINDS)('while there is no primary, connections are made at a bounded pace (%s)', async (_, of) => {
     const { address, demote, promote } = await pair()
     const backend = closing(redis(of(address.url)))
     await backend.bus.subscribe('topic', () => {})

@@ -1,9 +1,26 @@
 /** What the tests of Redis share. */
+import { Redis } from 'ioredis'
+import { createClient } from 'redis'
 import { expect, onTestFinished } from 'vitest'
-import type { RedisBackend } from '../../../src/backend/redis.js'
+import type { RedisBackend, RedisOptions } from '../../../src/backend/redis.js'
 import { record } from '../record.js'
 
 export const MINUTE = 60_000
+
+/** The ways to say where one server is. */
+export const KINDS: [string, (url: string) => RedisOptions][] = [
+  ['by address', (url) => ({ url })],
+  ['ioredis', (url) => ({ client: new Redis(url, { lazyConnect: true }) })],
+  ['node-redis', (url) => ({ client: createClient({ url }) })],
+]
+
+/** A test's own connection, which does not mind what becomes of the server. */
+export function connection(url: string): Redis {
+  const client = new Redis(url)
+  client.on('error', () => {})
+  onTestFinished(() => client.disconnect())
+  return client
+}
 
 /** A session with everything that a session can have. */
 export async function fill(backend: RedisBackend, id: string): Promise<void> {

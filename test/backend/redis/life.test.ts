@@ -1,7 +1,7 @@
 /** Connections that subscribe are found dead, and made again, as soon as those for commands. */
 import { Redis } from 'ioredis'
 import { createClient } from 'redis'
-import { expect, onTestFinished, test, vi } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { messageBus } from '../../../src/backend/redis/bus.js'
 import { connectorForClient, type RedisClient } from '../../../src/backend/redis/client.js'
 import { keysFor } from '../../../src/backend/redis/keys.js'
@@ -9,7 +9,7 @@ import { Link } from '../../../src/backend/redis/link.js'
 import { TIMING } from '../../../src/backend/redis/subscriptions.js'
 import { redis } from '../../../src/backend/redis.js'
 import { describeWith, redisProgram, startRedis, unique } from '../../services/use.js'
-import { closing } from './fixture.js'
+import { closing, connection } from './fixture.js'
 import { line } from './line.js'
 
 const kinds: [string, (url: string) => RedisClient][] = [
@@ -21,13 +21,6 @@ const kinds: [string, (url: string) => RedisClient][] = [
 function busOver(publish: RedisClient, subscribe: RedisClient, timing = TIMING) {
   const link = closing(new Link(async () => connectorForClient(publish)))
   return closing(messageBus(link, keysFor(unique()), async () => connectorForClient(subscribe), { timing }))
-}
-
-function admin(url: string): Redis {
-  const client = new Redis(url)
-  client.on('error', () => {})
-  onTestFinished(() => client.disconnect())
-  return client
 }
 
 /** Publishes until it is heard; resolves with when that was. */
@@ -90,7 +83,7 @@ describeWith('Redis', await redisProgram(), () => {
     const backend = closing(redis({ client: of(server.url), prefix: unique() }))
     const received: string[] = []
     await backend.bus.subscribe('topic', (message) => received.push(message))
-    const client = admin(server.url)
+    const client = connection(server.url)
     for (const mark of ['first', 'second', 'third']) {
       expect(await client.call('CLIENT', 'KILL', 'TYPE', 'pubsub')).toBe(1)
       const begin = performance.now()
@@ -102,7 +95,7 @@ describeWith('Redis', await redisProgram(), () => {
 
   test('what that costs does not grow with the channels', { timeout: 60_000 }, async () => {
     const server = await startRedis()
-    const client = admin(server.url)
+    const client = connection(server.url)
     const bus = busOver(new Redis(server.url, { lazyConnect: true }), new Redis(server.url, { lazyConnect: true }), {
       lookEvery: 20,
       testEvery: 200,

@@ -1,21 +1,15 @@
 import { Cluster, Redis } from 'ioredis'
-import { createClient, createCluster } from 'redis'
+import { createCluster } from 'redis'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import { type RedisOptions, redis } from '../../../src/backend/redis.js'
+import { redis } from '../../../src/backend/redis.js'
 import { describeWith, redisProgram, startRedis, startRedisCluster, unique } from '../../services/use.js'
 import { record } from '../record.js'
-import { closing, fill, MINUTE } from './fixture.js'
+import { closing, fill, KINDS, MINUTE } from './fixture.js'
 
 const program = await redisProgram()
 
 describeWith('Redis', program, () => {
-  const kinds: [string, (url: string) => RedisOptions][] = [
-    ['by address', (url) => ({ url })],
-    ['ioredis', (url) => ({ client: new Redis(url, { lazyConnect: true }) })],
-    ['node-redis', (url) => ({ client: createClient({ url }) })],
-  ]
-
-  test.each(kinds)(
+  test.each(KINDS)(
     'while the server is killed calls reject at once; after its restart everything goes on (%s)',
     async (_, make) => {
       const server = await startRedis()
@@ -52,7 +46,7 @@ describeWith('Redis', program, () => {
     timeout: 60_000,
   }, async () => {
     const server = await startRedis()
-    const backends = kinds.map(([, make]) => closing(redis({ ...make(server.url), prefix: unique() })))
+    const backends = KINDS.map(([, make]) => closing(redis({ ...make(server.url), prefix: unique() })))
     await Promise.all(
       backends.map(async (backend) => {
         await backend.bus.subscribe('topic', () => {})
@@ -88,7 +82,7 @@ describeWith('Redis', program, () => {
   test('a server that is not there yet is used as soon as it is', async () => {
     const server = await startRedis()
     await server.kill()
-    const backends = kinds.map(([, make]) => closing(redis(make(server.url))))
+    const backends = KINDS.map(([, make]) => closing(redis(make(server.url))))
     for (const backend of backends) await expect(backend.ping()).rejects.toThrow(/^Redis: .*ECONNREFUSED/)
     await server.restart()
     for (const backend of backends) {
@@ -102,7 +96,7 @@ describeWith('Redis', program, () => {
     const admin = new Redis(server.url)
     onTestFinished(() => admin.disconnect())
     await admin.config('SET', 'requirepass', 'anothersecret')
-    for (const [, make] of kinds) {
+    for (const [, make] of KINDS) {
       const backend = closing(redis(make(url)))
       const error: unknown = await backend.ping().catch((reason: unknown) => reason)
       expect(error).toBeInstanceOf(Error)

@@ -1,24 +1,11 @@
 /** `waitForReplicas`: what was acknowledged survives a failover to a replica. */
-import { Cluster, Redis } from 'ioredis'
-import { createClient, createCluster } from 'redis'
-import { describe, expect, onTestFinished, test } from 'vitest'
-import { type RedisOptions, redis } from '../../../src/backend/redis.js'
+import { Cluster } from 'ioredis'
+import { createCluster } from 'redis'
+import { describe, expect, test } from 'vitest'
+import { redis } from '../../../src/backend/redis.js'
 import { describeWith, redisClusterNodes, redisProgram, startRedis, unique } from '../../services/use.js'
 import { record } from '../record.js'
-import { closing, MINUTE } from './fixture.js'
-
-const kinds: [string, (url: string) => RedisOptions][] = [
-  ['by address', (url) => ({ url })],
-  ['ioredis', (url) => ({ client: new Redis(url, { lazyConnect: true }) })],
-  ['node-redis', (url) => ({ client: createClient({ url }) })],
-]
-
-function connection(url: string): Redis {
-  const client = new Redis(url)
-  client.on('error', () => {})
-  onTestFinished(() => client.disconnect())
-  return client
-}
+import { closing, connection, KINDS, MINUTE } from './fixture.js'
 
 /** A primary and its replica, in step. */
 async function pair() {
@@ -34,7 +21,7 @@ async function pair() {
 }
 
 describeWith('Redis', await redisProgram(), () => {
-  test.each(kinds)(
+  test.each(KINDS)(
     'what is acknowledged is there when the replica is promoted (%s)',
     { timeout: 60_000 },
     async (_, of) => {

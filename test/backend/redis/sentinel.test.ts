@@ -9,7 +9,7 @@ import { type RedisClient, redis } from '../../../src/backend/redis.js'
 import { Child, discard, freePorts, scratch } from '../../services/children.js'
 import { describeWith, redisProgram, startRedis, unique } from '../../services/use.js'
 import { record } from '../record.js'
-import { closing, MINUTE } from './fixture.js'
+import { closing, connection, MINUTE } from './fixture.js'
 
 const SOON = { timeout: 30_000, interval: 50 }
 const NAME = 'primary'
@@ -18,13 +18,6 @@ const kinds: [string, (port: number) => RedisClient][] = [
   ['ioredis', (port) => new Redis({ sentinels: [{ host: '127.0.0.1', port }], name: NAME, lazyConnect: true })],
   ['node-redis', (port) => createSentinel({ name: NAME, sentinelRootNodes: [{ host: '127.0.0.1', port }] })],
 ]
-
-function connection(url: string): Redis {
-  const client = new Redis(url)
-  client.on('error', () => {})
-  onTestFinished(() => client.disconnect())
-  return client
-}
 
 /** A sentinel that alone decides. */
 async function startSentinel(program: string, primary: string): Promise<{ port: number; client: Redis }> {
