@@ -49,4 +49,5 @@ export type {
 } from './session/session.js'
 export { SessionTransport, type SessionTransportOptions } from './transport.js'
 export type { JSONRPCMessage, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse, RequestId } from './wire/jsonrpc.js'
+export type { Limits } from './wire/limits.js'
 export type { AuthInfo, MessageExtra, ServerInstance, Transport } from './wire/sdk.js'

@@ -4,6 +4,7 @@ import type { Backend } from './backend/backend.js'
 import type { GuardOptions } from './http/guard.js'
 import type { ResponseMode } from './session/exchange.js'
 import type { SessionHooks } from './session/session.js'
+import { type Limits, resolveLimits } from './wire/limits.js'
 import type { AuthInfo } from './wire/sdk.js'
 
 /** How sessions behave on the wire. */
@@ -38,6 +39,13 @@ export interface WireOptions extends GuardOptions {
    * Bytes of a POST body; a longer one is answered 413. Default 4 MiB. Not applied to a body that the host program has parsed.
    */
   maxBodySize?: number
+  /**
+   * How much else may be asked of this node. Default: see {@link Limits}.
+   *
+   * @example
+   * limits: { requests: 50, initialize: 16_384 }
+   */
+  limits?: Partial<Limits>
   /**
    * Whom a request comes from. A session belongs to the principal that initialized it, kept as a salted hash; requests of
    * any other are answered 404. Undefined: anonymous. Called for each request; if it throws, the answer is 500.
@@ -136,6 +144,7 @@ const LEAST: Partial<Record<keyof SessionHandlerOptions, number>> = {
 
 /** The options with their defaults filled in. */
 export interface ResolvedOptions extends Readonly<typeof DEFAULTS>, GuardOptions {
+  readonly limits: Readonly<Limits>
   readonly backend: Backend | undefined
   readonly maxAge: number | undefined
   readonly sessionIdGenerator: () => string
@@ -162,6 +171,7 @@ export function resolveOptions(options: SessionHandlerOptions): ResolvedOptions 
     backendTimeout: options.backendTimeout ?? DEFAULTS.backendTimeout,
     liveIdle: options.liveIdle ?? DEFAULTS.liveIdle,
     maxLiveSessions: options.maxLiveSessions ?? DEFAULTS.maxLiveSessions,
+    limits: resolveLimits(options.limits),
     backend: options.backend,
     maxAge: options.maxAge,
     sessionIdGenerator: options.sessionIdGenerator ?? randomUUID,

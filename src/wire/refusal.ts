@@ -23,6 +23,18 @@ const TABLE = {
   acceptPost: [406, -32000, 'Not Acceptable: the client must accept both application/json and text/event-stream'],
   // basic/transports, "Listening for Messages from the Server"
   acceptGet: [406, -32000, 'Not Acceptable: the client must accept text/event-stream'],
+  // Limits of this library, against floods: see limits.ts. RFC 6585, sections 4 and 5, for 429 and 431.
+  batchTooLong: [400, -32600, 'Invalid Request: the batch has too many messages'],
+  tooDeep: [400, -32600, 'Invalid Request: the body is nested too deeply'],
+  idTooLong: [400, -32600, 'Invalid Request: the id, or the progress token, is too long'],
+  headerTooLong: [431, -32000, 'Request Header Fields Too Large'],
+  tooManySubscriptions: [400, -32600, 'Invalid Request: the session has too many subscriptions'],
+  initializeTooLarge: [413, -32000, 'Payload Too Large: initialize says too much of its client'],
+  tooManyRequests: [429, -32000, 'Too Many Requests: the session has too many running requests'],
+  tooManyStreams: [429, -32000, 'Too Many Requests: the session has too many open streams'],
+  tooManySessions: [429, -32000, 'Too Many Requests: too many sessions are in use by this principal'],
+  rateLimited: [429, -32000, 'Too Many Requests: too many sessions were begun, try again later'],
+  full: [503, -32603, 'This node is full, try again'],
   // RFC 9110, sections 15.5.16 and 15.5.14
   contentType: [415, -32000, 'Unsupported Media Type: Content-Type must be application/json'],
   tooLarge: [413, -32000, 'Payload Too Large'],
@@ -36,8 +48,6 @@ const TABLE = {
   lastEventId: [400, -32000, 'Bad Request: no stream of this session goes on from this Last-Event-ID'],
   // basic/transports, "Sending Messages to the Server": what cannot be accepted gets an error instead of 202.
   notAwaited: [400, -32000, 'Bad Request: nothing waits for this response'],
-  // A limit of this library: what a session subscribes to is kept in its record.
-  tooManySubscriptions: [400, -32600, 'Invalid Request: the session has too many subscriptions'],
   // basic/transports, "Streamable HTTP" (POST, GET) and "Session Management" (DELETE)
   method: [405, -32000, 'Method Not Allowed'],
   // basic/transports, "Security Warning"
@@ -58,6 +68,11 @@ export type RefusalName = keyof typeof TABLE
  */
 const HEADERS: Partial<Record<RefusalName, ReplyHeaders>> = {
   method: { allow: 'GET, POST, DELETE' },
+  tooManyRequests: { 'retry-after': '1' },
+  tooManyStreams: { 'retry-after': '1' },
+  tooManySessions: { 'retry-after': '1' },
+  rateLimited: { 'retry-after': '1' },
+  full: { 'retry-after': '1' },
   unavailable: { 'retry-after': '1' },
   unreached: { 'retry-after': '1' },
   draining: { 'retry-after': '1' },

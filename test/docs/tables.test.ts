@@ -24,7 +24,17 @@ const CASES: Record<RefusalName, string> = {
   sessionNotFound: "session unknown, expired, deleted, or somebody else's",
   lastEventId: '`Last-Event-ID` malformed, of another session, or of what is no longer kept',
   notAwaited: 'a response that nobody waits for',
-  tooManySubscriptions: 'a subscription beyond what a session may have (256 Ki characters of URIs)',
+  tooManySubscriptions: 'a subscription beyond `limits.subscriptions`',
+  batchTooLong: 'a batch of more messages than `limits.batch`',
+  tooDeep: 'a body nested more deeply than `limits.depth`',
+  idTooLong: 'an id or progress token over `limits.id`',
+  headerTooLong: 'a header that is read is over `limits.header`',
+  initializeTooLarge: '`initialize` over `limits.initialize`',
+  tooManyRequests: 'more running requests of a session than `limits.requests`',
+  tooManyStreams: 'more open streams of a session than `limits.streams`',
+  tooManySessions: 'more sessions in use by a principal than `limits.principal`',
+  rateLimited: '`rateLimit` says that the client should wait',
+  full: 'the node has as many sessions in use as `maxLiveSessions`, or as many streams as `limits.allStreams`',
   method: 'another method',
   origin: '`Origin` not allowed',
   host: '`Host` not allowed',
@@ -87,6 +97,12 @@ describe('options', () => {
       if (number !== undefined)
         expect([name, number]).toEqual(documented.find(([documentedName]) => documentedName === name))
     }
+  })
+
+  it('it lists each limit, once, with its default', () => {
+    const rows = tableAfter('docs/options.md', '## Limits').map(([name = '', value = '']) => [name.slice(1, -1), value])
+    const limits = membersOf('src/wire/limits.ts', 'Limits')
+    expect(rows).toEqual(limits.map(({ name, docs }) => [name, /Default (\d[\d,]*(?: Mi)?)/.exec(docs)?.[1]]))
   })
 
   it.each([
