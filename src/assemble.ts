@@ -1,6 +1,7 @@
 /** Puts the rooms of one node together, for handler and transport alike. */
 import type { Backend } from './backend/backend.js'
 import { type BoundedBackend, bounded } from './backend/bounded.js'
+import { sealed } from './backend/sealed.js'
 import { Cluster } from './cluster/cluster.js'
 import type { ResolvedOptions } from './options.js'
 import { withFinalDeletes } from './session/final-deletes.js'
@@ -29,7 +30,10 @@ type LeaseNode = (backend: BoundedBackend, onerror: (error: Error) => void) => N
 
 /** @param lease Gives the node to be part of; default: a new one. */
 export function assemble(factory: ServerFactory, options: ResolvedOptions, lease: LeaseNode = newNode): Assembly {
-  const given = bounded(options.backend, options.backendTimeout, options.onerror)
+  const { keyring, onerror } = options
+  // What is in this process's memory alone needs no encryption.
+  const stored = options.backend && keyring ? sealed(options.backend, keyring, onerror) : options.backend
+  const given = bounded(stored, options.backendTimeout, onerror)
   const node = lease(given, options.onerror)
   const { cluster } = node
   const backend = withFinalDeletes(given, cluster.deleted, options.onerror)

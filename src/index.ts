@@ -24,6 +24,7 @@ export {
   RECENT_BATCHES,
   TOMBSTONE_TTL,
 } from './backend/backend.js'
+export type { Encryption } from './backend/sealed/keyring.js'
 export { type EventStore, toEventStore } from './event-store.js'
 export {
   createSessionHandler,

@@ -1,6 +1,7 @@
 /** The options of handler and transport: their types, their defaults in one table, and their checks. */
 import { randomUUID } from 'node:crypto'
 import type { Backend } from './backend/backend.js'
+import { type Encryption, Keyring } from './backend/sealed/keyring.js'
 import type { GuardOptions } from './http/guard.js'
 import type { ResponseMode } from './session/exchange.js'
 import type { SessionHooks } from './session/session.js'
@@ -83,6 +84,14 @@ export interface SessionOptions {
    */
   backend?: Backend
   /**
+   * Encrypts what is in the backend, and what nodes tell each other, with AES-256-GCM. Ids, names and times stay in the open.
+   * What does not open with one of the keys is answered 503 and told to `onerror`. Default: plain text.
+   *
+   * @example
+   * encryption: { keys: [process.env.SESSION_KEY] }
+   */
+  encryption?: Encryption
+  /**
    * Makes the id of a new session: up to 256 characters of visible ASCII, unguessable, never the same twice (2025-11-25,
    * basic/transports, "Session Management"). Default: `crypto.randomUUID`. `initialize` is answered 500 for an id of other
    * characters, and 503 for one that was used before.
@@ -146,6 +155,8 @@ const LEAST: Partial<Record<keyof SessionHandlerOptions, number>> = {
 export interface ResolvedOptions extends Readonly<typeof DEFAULTS>, GuardOptions {
   readonly limits: Readonly<Limits>
   readonly backend: Backend | undefined
+  /** Undefined: nothing is encrypted. */
+  readonly keyring: Keyring | undefined
   readonly maxAge: number | undefined
   readonly sessionIdGenerator: () => string
   readonly principal: WireOptions['principal']
@@ -173,6 +184,7 @@ export function resolveOptions(options: SessionHandlerOptions): ResolvedOptions 
     maxLiveSessions: options.maxLiveSessions ?? DEFAULTS.maxLiveSessions,
     limits: resolveLimits(options.limits),
     backend: options.backend,
+    keyring: options.encryption && new Keyring(options.encryption),
     maxAge: options.maxAge,
     sessionIdGenerator: options.sessionIdGenerator ?? randomUUID,
     principal: options.principal,

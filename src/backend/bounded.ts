@@ -2,17 +2,23 @@
 import { within } from '../util/within.js'
 import type { Backend, CompleteBackend, SessionRecord, SessionStore } from './backend.js'
 import { memory } from './memory.js'
+import { problemOfSealed } from './sealed/sessions.js'
+import { Unavailable, Unreadable } from './unavailable.js'
 
-/** The backend failed or took too long. Its `cause` says what happened; that is for the operator, and never reaches a client. */
-export class Unavailable extends Error {
-  override readonly name = 'Unavailable'
-}
+export { Unavailable } from './unavailable.js'
 
 /** A backend with nothing left out but state, which the user's store may not have. */
 export interface BoundedBackend extends Omit<CompleteBackend, 'sessions'> {
-  readonly sessions: SessionStore
+  readonly sessions: BoundedStore
   /** Whether other nodes can be on the bus. */
   readonly shared: boolean
+  /** Whether what is stored is encrypted, so that any of it may turn out to be unreadable. */
+  readonly sealed?: boolean
+}
+
+export interface BoundedStore extends SessionStore {
+  /** @param onskipped Called with each record that cannot be served; of such a one only its id and its times are known. */
+  list(onskipped?: (record: SessionRecord) => void): AsyncIterable<SessionRecord>
 }
 
 /**
@@ -26,7 +32,11 @@ export interface BoundedBackend extends Omit<CompleteBackend, 'sessions'> {
  * @param timeout Longest wait for one answer, in milliseconds.
  * @param onerror Told of each {@link Unavailable}, and of listings that skipped something.
  */
-export function bounded(given: Backend | undefined, timeout: number, onerror: (error: Error) => void): BoundedBackend {
+export function bounded(
+  given: (Backend & { readonly sealed?: boolean }) | undefined,
+  timeout: number,
+  onerror: (error: Error) => void,
+): BoundedBackend {
   const backend = given ?? memory()
   const local = memory()
   const { sessions, events = local.events, bus = local.bus } = backend
@@ -36,7 +46,7 @@ export function bounded(given: Backend | undefined, timeout: number, onerror: (e
     try {
       return await within(timeout, ask())
     } catch (cause) {
-      const error = new Unavailable(`backend: ${method} failed`, { cause })
+      const error = cause instanceof Unreadable ? cause : new Unavailable(`backend: ${method} failed`, { cause })
       onerror(error)
       throw error
     }
@@ -45,6 +55,7 @@ export function bounded(given: Backend | undefined, timeout: number, onerror: (e
   return {
     name: backend.name ?? 'custom',
     shared: given?.bus !== undefined,
+    sealed: given?.sealed === true,
     sessions: {
       create: (record, ttl, holder) => call('create', () => sessions.create(record, ttl, holder)),
       load: (id, holder) =>
@@ -59,7 +70,7 @@ export function bounded(given: Backend | undefined, timeout: number, onerror: (e
       update: (record, expected, ttl) => call('update', () => sessions.update(record, expected, ttl)),
       touch: (id, ttl) => call('touch', () => sessions.touch(id, ttl)),
       delete: (id) => call('delete', () => sessions.delete(id)),
-      list: () => listStepByStep(sessions, call, onerror),
+      list: (onskipped) => listStepByStep(sessions, call, onerror, onskipped),
       ...(getState && { getState: (id, key) => call('getState', () => getState.call(sessions, id, key)) }),
       ...(setState && {
         setState: (id, key, value, expected) =>
@@ -107,6 +118,7 @@ async function* listStepByStep(
   sessions: SessionStore,
   call: Call,
   onerror: (error: Error) => void,
+  onskipped?: (record: SessionRecord) => void,
 ): AsyncGenerator<SessionRecord> {
   const records = await call('list', async () => sessions.list()[Symbol.asyncIterator]())
   const stop = async () => {
@@ -128,6 +140,7 @@ async function* listStepByStep(
         continue
       }
       skipped++
+      onskipped?.(step.value)
       cause ??= problem
     }
   } catch (error) {
@@ -143,6 +156,8 @@ async function* listStepByStep(
 }
 
 /** Why a record cannot be served; undefined: it can. */
-function problemWith({ version }: SessionRecord): Error | undefined {
-  return version === 1 ? undefined : new Error(`the record is of version ${version}, which is not known here`)
+function problemWith(record: SessionRecord): Error | undefined {
+  const { version } = record
+  if (version === 1) return undefined
+  return problemOfSealed(record) ?? new Error(`the record is of version ${version}, which is not known here`)
 }

@@ -1,6 +1,7 @@
 /** One SSE connection that follows one stream: first what the log holds, then what is appended, each event once. */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { EventLog, StreamSlice, StreamStanding } from '../backend/backend.js'
+import { Unreadable } from '../backend/unavailable.js'
 import type { Sink } from '../wire/message.js'
 import { messageEvent } from '../wire/sse.js'
 import { formatEventId, STANDALONE } from './event-id.js'
@@ -9,7 +10,8 @@ import type { SentPosition } from './sent-position.js'
 import type { StreamSession } from './stream-session.js'
 import { Written } from './written.js'
 
-const PAGE = 256
+/** Events that are read from the log at a time. */
+export const PAGE = 256
 /** How long a client may take nothing of what was written ahead to it, in ms. */
 const STALL_PATIENCE = 2000
 /** How long a connection that is broken off waits for a slow client, and for any client, in ms. */
@@ -201,7 +203,9 @@ export class Connection {
       let slice: StreamSlice | undefined
       try {
         slice = await log.read(session.id, stream, this.#readAfter, PAGE)
-      } catch {
+      } catch (error) {
+        // To ask again does not help; a client that comes back is told.
+        if (error instanceof Unreadable) return this.destroy()
         // The log is away, and the backend has told of it. The client need not know.
         await delay(retry * (0.5 + Math.random()))
         retry = Math.min(retry * 2, MAX_RETRY)

@@ -13,6 +13,7 @@ import { Keeping } from './keeping.js'
 import { followAppended } from './news.js'
 import type { OpenConnections } from './open-connections.js'
 import { PendingConnection } from './pending-connection.js'
+import { checkReadable } from './readable.js'
 import { SentPosition } from './sent-position.js'
 import type { StreamSession } from './stream-session.js'
 import type { Takeover } from './takeover.js'
@@ -54,6 +55,8 @@ export interface ConnectionsOptions {
   retryInterval: number
   /** Bytes written ahead to a slow reader. */
   maxBuffered: number
+  /** Whether the log is encrypted. */
+  sealed: boolean
   onerror(error: Error): void
 }
 
@@ -165,6 +168,7 @@ export class Connections {
       if (cursor.position > last || cursor.position < info.first - 1) throw new Refusal('lastEventId')
       if (info.ended && cursor.position === info.last) return reply.send(204, { 'mcp-session-id': id })
     }
+    if (this.options.sealed) await checkReadable(this.log, id, stream, cursor?.position, info)
     const unfollow = await followAppended(this.cluster.news, id, ({ stream, first, events, ended }) =>
       this.open.get(id, stream)?.receive(first, events, ended),
     )

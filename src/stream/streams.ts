@@ -11,7 +11,9 @@ import { Writers, type WritersOptions } from './writers.js'
 /** How long a node that ends waits for the log, in ms. */
 const RECORD_PATIENCE = 1000
 
-export type StreamsOptions = ConnectionsOptions & WritersOptions & Pick<OpenConnectionsOptions, 'keepAlive'>
+export type StreamsOptions = Omit<ConnectionsOptions, 'sealed'> &
+  WritersOptions &
+  Pick<OpenConnectionsOptions, 'keepAlive'>
 
 export class Streams {
   readonly open: OpenConnections
@@ -21,14 +23,14 @@ export class Streams {
 
   constructor(
     cluster: Cluster,
-    { events, shared }: Pick<BoundedBackend, 'events' | 'shared'>,
+    { events, shared, sealed = false }: Pick<BoundedBackend, 'events' | 'shared' | 'sealed'>,
     options: StreamsOptions,
   ) {
     const polling = shared ? new Polling(events, (stream) => this.writers.writes(stream)) : undefined
     this.open = new OpenConnections({ keepAlive: options.keepAlive, ...(polling && { polling }) })
     this.writers = new Writers(cluster, events, this.open, options)
     this.takeover = new Takeover(cluster.node, events, this.writers, options.onerror)
-    this.connections = new Connections(cluster, events, this.open, this.takeover, options)
+    this.connections = new Connections(cluster, events, this.open, this.takeover, { ...options, sealed })
   }
 
   /** Resolves when the log knows how far this node has sent the standalone streams, or after a moment. Never rejects. */
