@@ -2,6 +2,8 @@
 import { randomUUID } from 'node:crypto'
 import type { Backend, EventLog } from './backend/backend.js'
 import { bounded } from './backend/bounded.js'
+import { sealedEvents } from './backend/sealed/events.js'
+import { type Encryption, Keyring } from './backend/sealed/keyring.js'
 import { type Cursor, formatEventId, parseEventId, sessionTag, sharedStreamInit } from './stream/event-id.js'
 import type { JSONRPCMessage } from './wire/jsonrpc.js'
 
@@ -41,6 +43,8 @@ const TIMEOUT = 5000
  * @param backend One of this library's, or your own; without an event log of its own, events are kept in memory. It is yours
  *   to close.
  * @param sessionId What `sessionIdGenerator` will return; never the same for two sessions.
+ * @param options.encryption As the option of `createSessionHandler`. Events that cannot be read then are none: the methods reject.
+ * @throws TypeError for keys that cannot be right.
  * @example
  * const backend = sqlite({ file: 'events.db' })
  *
@@ -58,8 +62,12 @@ const TIMEOUT = 5000
  *   eventStore: toEventStore(backend, sessionId),
  * })
  */
-export function toEventStore(backend: Backend, sessionId: string): EventStore {
-  const log = logOf(backend)
+export function toEventStore(
+  backend: Backend,
+  sessionId: string,
+  { encryption }: { encryption?: Encryption } = {},
+): EventStore {
+  const log = encryption ? sealedEvents(logOf(backend), new Keyring(encryption)) : logOf(backend)
   const tag = sessionTag(sessionId)
   const known = new Set<string>()
   const storing = new Map<string, Promise<unknown>>()

@@ -17,8 +17,8 @@ export interface BoundedBackend extends Omit<CompleteBackend, 'sessions'> {
 }
 
 export interface BoundedStore extends SessionStore {
-  /** @param onskipped Called with each record that cannot be served; of such a one only its id and its times are known. */
-  list(onskipped?: (record: SessionRecord) => void): AsyncIterable<SessionRecord>
+  /** @param which `all`: with those that cannot be served, see {@link problemWith}; of these only `id` and `createdAt` are known. */
+  list(which?: 'all'): AsyncIterable<SessionRecord>
 }
 
 /**
@@ -70,7 +70,7 @@ export function bounded(
       update: (record, expected, ttl) => call('update', () => sessions.update(record, expected, ttl)),
       touch: (id, ttl) => call('touch', () => sessions.touch(id, ttl)),
       delete: (id) => call('delete', () => sessions.delete(id)),
-      list: (onskipped) => listStepByStep(sessions, call, onerror, onskipped),
+      list: (which) => listStepByStep(sessions, call, onerror, which),
       ...(getState && { getState: (id, key) => call('getState', () => getState.call(sessions, id, key)) }),
       ...(setState && {
         setState: (id, key, value, expected) =>
@@ -118,7 +118,7 @@ async function* listStepByStep(
   sessions: SessionStore,
   call: Call,
   onerror: (error: Error) => void,
-  onskipped?: (record: SessionRecord) => void,
+  which?: 'all',
 ): AsyncGenerator<SessionRecord> {
   const records = await call('list', async () => sessions.list()[Symbol.asyncIterator]())
   const stop = async () => {
@@ -135,12 +135,11 @@ async function* listStepByStep(
         return
       }
       const problem = problemWith(step.value)
-      if (!problem) {
+      if (!problem || which === 'all') {
         yield step.value
         continue
       }
       skipped++
-      onskipped?.(step.value)
       cause ??= problem
     }
   } catch (error) {
@@ -156,7 +155,7 @@ async function* listStepByStep(
 }
 
 /** Why a record cannot be served; undefined: it can. */
-function problemWith(record: SessionRecord): Error | undefined {
+export function problemWith(record: SessionRecord): Error | undefined {
   const { version } = record
   if (version === 1) return undefined
   return problemOfSealed(record) ?? new Error(`the record is of version ${version}, which is not known here`)

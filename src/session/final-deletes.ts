@@ -39,8 +39,8 @@ export function withFinalDeletes(
         deleted.add(id)
         return held
       },
-      async *list(onskipped) {
-        for await (const record of sessions.list(onskipped)) if (!deleted.has(record.id)) yield record
+      async *list() {
+        for await (const record of sessions.list()) if (!deleted.has(record.id)) yield record
       },
     },
   }

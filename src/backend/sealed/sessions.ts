@@ -1,7 +1,7 @@
 /** Session records and state, sealed. What a store needs to keep them, and to compare revisions, stays in the open. */
 import type { SessionRecord, SessionStore, StoredSession } from '../backend.js'
 import { Unreadable } from '../unavailable.js'
-import { type Keyring, keyIdIn, missingKey } from './keyring.js'
+import { isSealed, type Keyring, keyIdIn, missingKey } from './keyring.js'
 
 /**
  * What a store is given in place of a record. Its version is one that nodes without keys, and releases without encryption, do
@@ -40,7 +40,7 @@ export function sealedSessions(sessions: SessionStore, keyring: Keyring): Sessio
   }
 
   /** @param id Under which it was found: a store in which records were swapped gives the record of another session. */
-  const open = (stored: SessionRecord, id: string): SessionRecord => {
+  const open = (stored: SessionRecord | SealedRecord, id: string): SessionRecord => {
     if (!isSealedRecord(stored)) {
       // In plain text, or in a format to come: of that, whoever checks the version says what it is.
       if (stored.version === 1) keyring.checkPlain(RECORD)
@@ -99,8 +99,14 @@ export function problemOfSealed(record: object): Unreadable | undefined {
   return isSealedRecord(record) ? new Unreadable(missingKey(RECORD, keyIdIn(record.sealed))) : undefined
 }
 
-function isSealedRecord(record: object): record is SealedRecord {
-  return 'version' in record && record.version === 2 && 'sealed' in record && typeof record.sealed === 'string'
+function isSealedRecord<R extends object>(record: R | SealedRecord): record is SealedRecord {
+  return (
+    'version' in record &&
+    record.version === 2 &&
+    'sealed' in record &&
+    typeof record.sealed === 'string' &&
+    isSealed(record.sealed)
+  )
 }
 
 /** What is in the open must be what it was when the rest was sealed. */

@@ -2,6 +2,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { backendOption } from '../backend/backend-option.js'
 import { BACKENDS } from '../backend/backend-url.js'
+import { encryptionOf, encryptionOption } from '../encryption.js'
 import { INHERITED } from '../stdio/child-env.js'
 import { serve } from './serve.js'
 
@@ -10,6 +11,7 @@ interface ServeFlags {
   host: string
   path: string
   backend?: string
+  encryptionKeysFile?: string
   workers: number
   drainNotice?: number
   drainTimeout: number
@@ -29,6 +31,7 @@ export function addServe(program: Command): void {
     .option('--host <address>', 'address to listen on', '127.0.0.1')
     .option('--path <path>', 'path of the MCP endpoint', parsePath, '/mcp')
     .addOption(backendOption(`where sessions live: ${BACKENDS} (default: a SQLite file of this command)`))
+    .addOption(encryptionOption())
     .option('--workers <number>', 'processes that serve, each a node of its own', parseCount, 1)
     .option('--drain-notice <seconds>', NOTICE, parseSeconds)
     .addOption(
@@ -42,8 +45,10 @@ export function addServe(program: Command): void {
     .passThroughOptions()
     .addHelpText('after', HELP)
     .action(async (command: string, args: string[], flags: ServeFlags) => {
-      const { env = {}, allowedHost: allowedHosts = [], allowedOrigin: allowedOrigins = [], ...rest } = flags
-      const options = { ...rest, env, allowedHosts, allowedOrigins, command, args }
+      const { env = {}, allowedHost: allowedHosts = [], allowedOrigin: allowedOrigins = [], ...others } = flags
+      const { encryptionKeysFile, ...rest } = others
+      const encryption = encryptionOf(encryptionKeysFile)
+      const options = { ...rest, ...(encryption && { encryption }), env, allowedHosts, allowedOrigins, command, args }
       await serve(options, (line) => process.stderr.write(`${line}\n`))
     })
 }

@@ -1,6 +1,7 @@
 /** One node of `serve`: an HTTP server with the MCP endpoint of a stdio server, and `/healthz`. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Backend } from '../../backend/backend.js'
+import type { Encryption } from '../../backend/sealed/keyring.js'
 import { createSessionHandler, type DrainOptions } from '../../handler.js'
 import { isLoopback, LOOPBACK_NAMES } from '../../http/guard.js'
 import type { SessionHandlerOptions } from '../../options.js'
@@ -15,6 +16,8 @@ import { listen, portOf, urlHost } from './address.js'
 const KEEP_ALIVE_TIMEOUT = 75_000
 
 export interface HttpServerOptions {
+  /** Default: nothing is encrypted. */
+  encryption?: Encryption
   /** 0: any free one. */
   port: number
   host: string
@@ -53,7 +56,12 @@ export type Log = (line: string) => void
 export async function startHttpServer(options: HttpServerOptions, backend: Backend, log: Log): Promise<HttpServer> {
   const { path, host } = options
   const onerror = (error: Error) => log(`mcp-roam: ${error.message}`)
-  const handler = createSessionHandler(factoryFor(options, log), { backend, onerror, ...guardFor(options) })
+  const handler = createSessionHandler(factoryFor(options, log), {
+    backend,
+    ...(options.encryption && { encryption: options.encryption }),
+    onerror,
+    ...guardFor(options),
+  })
 
   const server = createServer((req, res) => {
     // A client that keeps its connection would keep sending requests to this node.

@@ -2,6 +2,7 @@
 import type { Command } from 'commander'
 import { backendOption } from '../backend/backend-option.js'
 import { SHARED_BACKENDS } from '../backend/backend-url.js'
+import { encryptionOption } from '../encryption.js'
 import { deleteSession, listSessions, type SessionsOptions, showSession } from './sessions.js'
 
 export function addSessions(program: Command): void {
@@ -13,6 +14,7 @@ export function addSessions(program: Command): void {
       .command(usage)
       .description(description)
       .addOption(backendOption(`where sessions live: ${SHARED_BACKENDS}`).makeOptionMandatory())
+      .addOption(encryptionOption())
       .option('--json', 'as JSON, one object in a line', false)
   add('list', 'Lists all sessions.').action((options: SessionsOptions) => listSessions(options, process.stdout))
   add('show', 'Shows what is known of one session.')

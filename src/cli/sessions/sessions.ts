@@ -1,23 +1,35 @@
 /** `mcp-roam sessions`: lists, shows and deletes the sessions of a backend, also while nodes are using it. */
 import { existsSync } from 'node:fs'
 import type { Writable } from 'node:stream'
+import type { Backend, SessionRecord } from '../../backend/backend.js'
+import { bounded, problemWith } from '../../backend/bounded.js'
+import { type Encryption, Keyring } from '../../backend/sealed/keyring.js'
+import { sealed } from '../../backend/sealed.js'
+import { Unreadable } from '../../backend/unavailable.js'
 import { createSessionHandler, type SessionDirectory } from '../../handler.js'
 import type { SessionInfo } from '../../session/session.js'
+import { infoOf } from '../../session/view.js'
 import { backendError } from '../backend/backend-error.js'
 import { parseBackendUrl, SHARED_BACKENDS } from '../backend/backend-url.js'
 import { openBackend } from '../backend/open-backend.js'
 import { CommandError } from '../command-error.js'
+import { encryptionOf } from '../encryption.js'
 import { LineWriter } from '../output/line-writer.js'
 import { printable, Table } from '../output/table.js'
 
 export interface SessionsOptions {
   backend: string
+  encryptionKeysFile?: string
   json: boolean
 }
 
-export async function listSessions({ backend, json }: SessionsOptions, stdout: Writable): Promise<void> {
+/** Longest wait for one answer of the backend, in ms. */
+const TIMEOUT = 5000
+
+export async function listSessions(options: SessionsOptions, stdout: Writable): Promise<void> {
+  const { json } = options
   const output = new LineWriter(stdout)
-  await withSessions(backend, async (sessions) => {
+  await withBackend(options, async (backend, encryption) => {
     const table = new Table(
       [
         { title: 'ID', width: 36 },
@@ -28,9 +40,10 @@ export async function listSessions({ backend, json }: SessionsOptions, stdout: W
       ],
       (line) => output.line(line),
     )
-    for await (const session of sessions.list()) {
-      if (json) output.line(JSON.stringify(plain(session)))
-      else table.row(cells(session))
+    const stored = encryption ? sealed(backend, new Keyring(encryption), ignore) : backend
+    for await (const record of bounded(stored, TIMEOUT, ignore).sessions.list('all')) {
+      if (json) output.line(JSON.stringify(plainOf(record)))
+      else table.row(cellsOf(record))
       await output.room()
       if (output.closed) break
     }
@@ -39,9 +52,10 @@ export async function listSessions({ backend, json }: SessionsOptions, stdout: W
   })
 }
 
-export async function showSession(id: string, { backend, json }: SessionsOptions, stdout: Writable): Promise<void> {
+export async function showSession(id: string, options: SessionsOptions, stdout: Writable): Promise<void> {
+  const { json } = options
   const output = new LineWriter(stdout)
-  await withSessions(backend, async (sessions) => {
+  await withSessions(options, async (sessions) => {
     const session = await sessions.get(id)
     if (!session) throw unknownSession(id)
     if (json) output.line(JSON.stringify(plain(session)))
@@ -50,9 +64,10 @@ export async function showSession(id: string, { backend, json }: SessionsOptions
   })
 }
 
-export async function deleteSession(id: string, { backend, json }: SessionsOptions, stdout: Writable): Promise<void> {
+export async function deleteSession(id: string, options: SessionsOptions, stdout: Writable): Promise<void> {
+  const { json } = options
   const output = new LineWriter(stdout)
-  await withSessions(backend, async (sessions) => {
+  await withSessions(options, async (sessions) => {
     if (!(await sessions.delete(id))) throw unknownSession(id)
     output.line(json ? JSON.stringify({ id, deleted: true }) : `deleted ${printable(id)}`)
     await output.end()
@@ -60,28 +75,66 @@ export async function deleteSession(id: string, { backend, json }: SessionsOptio
 }
 
 /** Joins the cluster as a node that serves nothing: the nodes that serve are told when a session is deleted. */
-async function withSessions(backend: string, use: (sessions: SessionDirectory) => Promise<void>): Promise<void> {
-  const url = parseBackendUrl(backend)
+async function withSessions(
+  options: SessionsOptions,
+  use: (sessions: SessionDirectory) => Promise<void>,
+): Promise<void> {
+  const never = () => {
+    throw new Error('nothing is served here')
+  }
+  await withBackend(options, async (backend, encryption) => {
+    const handler = createSessionHandler(never, { backend, ...(encryption && { encryption }) })
+    try {
+      await use(handler.sessions)
+    } finally {
+      await handler.close()
+    }
+  })
+}
+
+async function withBackend(
+  { backend: address, encryptionKeysFile }: SessionsOptions,
+  use: (backend: Backend, encryption: Encryption | undefined) => Promise<void>,
+): Promise<void> {
+  const encryption = encryptionOf(encryptionKeysFile)
+  const url = parseBackendUrl(address)
   if (url.kind === 'memory')
     throw new CommandError(`memory: is seen by its own process alone; use ${SHARED_BACKENDS}`, 2)
   // SQLite would create the file.
   if (url.kind === 'sqlite' && !existsSync(url.file)) throw new CommandError(`no such file: ${url.file}`)
-  const never = () => {
-    throw new Error('nothing is served here')
-  }
-  const handler = createSessionHandler(never, { backend: await openBackend(url) })
+  const backend = await openBackend(url)
   try {
-    await use(handler.sessions)
+    await use(backend, encryption)
   } catch (error) {
+    if (error instanceof Unreadable) throw new CommandError(error.message, 1, { cause: error })
     throw error instanceof CommandError ? error : backendError(url, error)
   } finally {
-    await handler.close()
+    await backend.close?.()
   }
 }
 
 function unknownSession(id: string): CommandError {
   return new CommandError(`no such session: ${printable(id)}`)
 }
+
+/** What cannot be read says why. */
+function plainOf(record: SessionRecord) {
+  const problem = problemWith(record)
+  return problem ? { ...open(record), unreadable: problem.message } : plain(infoOf(record))
+}
+
+function cellsOf(record: SessionRecord): string[] {
+  if (!problemWith(record)) return cells(infoOf(record))
+  const { id, createdAt } = open(record)
+  return [id, '(unreadable)', '-', formatTime(createdAt), '-']
+}
+
+/** What of a session can be read in any case. */
+function open({ id, createdAt }: SessionRecord): Pick<SessionInfo, 'id' | 'createdAt'> {
+  return { id, createdAt: new Date(createdAt) }
+}
+
+function ignore(): void {}
 
 function plain({ id, clientInfo, clientCapabilities, protocolVersion, createdAt, subscriptions }: SessionInfo) {
   return { id, clientInfo, clientCapabilities, protocolVersion, createdAt, subscriptions }
