@@ -49,7 +49,7 @@ export function sealedBus(
   const dropped = new Dropped(onerror)
 
   return {
-    publish: (topic, message) => bus.publish(topic, keyring.writesPlain ? message : sealer.seal(topic, message)),
+    publish: async (topic, message) => bus.publish(topic, keyring.writesPlain ? message : sealer.seal(topic, message)),
 
     async subscribe(topic, listener) {
       const own: Subscription = { topic }

@@ -10,10 +10,10 @@ export function sealedEvents(events: EventLog, keyring: Keyring): EventLog {
 
   return {
     ...(events.ttl !== undefined && { ttl: events.ttl }),
-    open(session, stream, init) {
+    async open(session, stream, init) {
       return events.open(session, stream, { ...init, head: box(session).seal(['head', stream], init.head) })
     },
-    append(session, stream, batch) {
+    async append(session, stream, batch) {
       const sealer = box(session)
       const sealed = batch.events.map((event) => sealer.seal(['event', stream], event))
       return events.append(session, stream, { ...batch, events: sealed })

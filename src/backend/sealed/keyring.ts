@@ -149,7 +149,10 @@ export class Box {
   #derive(key: Key): KeyObject {
     let derived = this.#derived.get(key.id)
     if (!derived) {
-      const info = JSON.stringify([DOMAIN, FORMAT, ...this.scope])
+      // A hash, because a scope may be longer than what HKDF takes.
+      const info = createHash('sha256')
+        .update(JSON.stringify([DOMAIN, FORMAT, ...this.scope]))
+        .digest()
       derived = createSecretKey(new Uint8Array(hkdfSync('sha256', key.secret, '', info, KEY_BYTES)))
       this.#derived.set(key.id, derived)
     }

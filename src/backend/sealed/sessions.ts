@@ -42,8 +42,8 @@ export function sealedSessions(sessions: SessionStore, keyring: Keyring): Sessio
   /** @param id Under which it was found: a store in which records were swapped gives the record of another session. */
   const open = (stored: SessionRecord | SealedRecord, id: string): SessionRecord => {
     if (!isSealedRecord(stored)) {
-      // In plain text, or in a format to come: of that, whoever checks the version says what it is.
-      if (stored.version === 1) keyring.checkPlain(RECORD)
+      // Whatever its version says, which is as open to be written as the rest of it.
+      keyring.checkPlain(RECORD)
       return stored
     }
     const { revision, ancestors, createdAt } = stored
@@ -52,14 +52,14 @@ export function sealedSessions(sessions: SessionStore, keyring: Keyring): Sessio
   }
 
   return {
-    create: (record, ttl, holder) => sessions.create(seal(record), ttl, holder),
+    create: async (record, ttl, holder) => sessions.create(seal(record), ttl, holder),
     async load(id, holder): Promise<StoredSession | undefined> {
       const session = await sessions.load(id, holder)
       return session && { ...session, record: open(session.record, id) }
     },
     ...(look && { look: (ids) => look.call(sessions, ids) }),
     ...(release && { release: (id, holders) => release.call(sessions, id, holders) }),
-    update: (record, expected, ttl) => sessions.update(seal(record), expected, ttl),
+    update: async (record, expected, ttl) => sessions.update(seal(record), expected, ttl),
     touch: (id, ttl) => sessions.touch(id, ttl),
     delete: (id) => sessions.delete(id),
 
@@ -85,7 +85,7 @@ export function sealedSessions(sessions: SessionStore, keyring: Keyring): Sessio
       },
     }),
     ...(setState && {
-      setState(id, key, value, expected) {
+      async setState(id, key, value, expected) {
         const sealed = value === undefined ? undefined : box(id).seal(['state', key], value)
         return setState.call(sessions, id, key, sealed, expected)
       },
