@@ -205,7 +205,7 @@ export class Connection {
         slice = await log.read(session.id, stream, this.#readAfter, PAGE)
       } catch (error) {
         // To ask again does not help; a client that comes back is told.
-        if (error instanceof Unreadable) return this.destroy()
+        if (error instanceof Unreadable) return this.breakOff()
         // The log is away, and the backend has told of it. The client need not know.
         await delay(retry * (0.5 + Math.random()))
         retry = Math.min(retry * 2, MAX_RETRY)

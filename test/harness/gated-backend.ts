@@ -49,6 +49,11 @@ export class Calls {
     return this.#always(what, rule)
   }
 
+  /** Changes the answers of calls, until the returned function is called. */
+  change(what: string, change: (answer: unknown) => unknown): () => void {
+    return this.#always(what, async (proceed) => change(await proceed()))
+  }
+
   run(what: string, args: readonly unknown[], proceed: Proceed): Promise<unknown> {
     this.all.push(what)
     const rule = this.#rules.get(what)?.at(-1) ?? this.#rules.get(what.split('.')[0] ?? '')?.at(-1)
