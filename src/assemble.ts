@@ -32,7 +32,7 @@ type LeaseNode = (backend: BoundedBackend, onerror: (error: Error) => void) => N
 export function assemble(factory: ServerFactory, options: ResolvedOptions, lease: LeaseNode = newNode): Assembly {
   const { keyring, onerror } = options
   // What is in this process's memory alone needs no encryption.
-  const stored = options.backend && keyring ? sealed(options.backend, keyring, onerror) : options.backend
+  const stored = options.backend && sealed(options.backend, keyring, onerror)
   const given = bounded(stored, options.backendTimeout, onerror)
   const node = lease(given, options.onerror)
   const { cluster } = node

@@ -67,7 +67,7 @@ export function toEventStore(
   sessionId: string,
   { encryption }: { encryption?: Encryption } = {},
 ): EventStore {
-  const log = encryption ? sealedEvents(logOf(backend), new Keyring(encryption)) : logOf(backend)
+  const log = sealedEvents(logOf(backend), new Keyring(encryption))
   const tag = sessionTag(sessionId)
   const known = new Set<string>()
   const storing = new Map<string, Promise<unknown>>()

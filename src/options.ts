@@ -88,7 +88,7 @@ export interface SessionOptions {
    * What does not open with one of the keys is answered 503 and told to `onerror`. Default: plain text.
    *
    * @example
-   * encryption: { keys: [process.env.SESSION_KEY] }
+   * encryption: { keys: (process.env.SESSION_KEYS ?? '').split(',') }
    */
   encryption?: Encryption
   /**
@@ -155,8 +155,7 @@ const LEAST: Partial<Record<keyof SessionHandlerOptions, number>> = {
 export interface ResolvedOptions extends Readonly<typeof DEFAULTS>, GuardOptions {
   readonly limits: Readonly<Limits>
   readonly backend: Backend | undefined
-  /** Undefined: nothing is encrypted. */
-  readonly keyring: Keyring | undefined
+  readonly keyring: Keyring
   readonly maxAge: number | undefined
   readonly sessionIdGenerator: () => string
   readonly principal: WireOptions['principal']
@@ -184,7 +183,7 @@ export function resolveOptions(options: SessionHandlerOptions): ResolvedOptions 
     maxLiveSessions: options.maxLiveSessions ?? DEFAULTS.maxLiveSessions,
     limits: resolveLimits(options.limits),
     backend: options.backend,
-    keyring: options.encryption && new Keyring(options.encryption),
+    keyring: new Keyring(options.encryption),
     maxAge: options.maxAge,
     sessionIdGenerator: options.sessionIdGenerator ?? randomUUID,
     principal: options.principal,

@@ -11,6 +11,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { memory } from '../src/backend/memory.js'
 import { sqlite } from '../src/backend/sqlite.js'
 import { type Backend, type JSONRPCMessage, toEventStore } from '../src/index.js'
+import { K1, K2 } from './backend/sealed/keys.js'
 import { buildServer as buildV1 } from './fixtures/server-v1.js'
 import { buildServer as buildV2 } from './fixtures/server-v2.js'
 import { connectClient, type TestClient } from './harness/client.js'
@@ -226,3 +227,20 @@ async function replayed(store: ReturnType<typeof toEventStore>, after: string): 
   })
   return events
 }
+
+test('with encryption, events are sealed in the log, and without its key none is given', async () => {
+  const backend = memory()
+  const store = (key: string) => toEventStore(backend, 's', { encryption: { keys: [key] } })
+  const first = await store(K1).storeEvent('stream', note('one'))
+  await store(K1).storeEvent('stream', note('two'))
+  const raw = await backend.events.read('s', 'stream', 0, 10)
+  expect(JSON.stringify(raw)).not.toMatch(/one|two/)
+  const sent: JSONRPCMessage[] = []
+  const send = async (_: string, message: JSONRPCMessage) => void sent.push(message)
+  await store(K1).replayEventsAfter(first, { send })
+  expect(sent).toEqual([note('two')])
+  for (const other of [store(K2), toEventStore(backend, 's')]) {
+    await expect(other.replayEventsAfter(first, { send })).rejects.toThrow()
+  }
+  expect(sent).toHaveLength(1)
+})

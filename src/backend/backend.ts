@@ -50,7 +50,10 @@ export interface Journal {
   subscriptions: string[]
 }
 
-/** The persisted form of a session: plain JSON. */
+/**
+ * The persisted form of a session: plain JSON. With the option `encryption` a store is given another one: `version`, `id`,
+ * `revision`, `ancestors` and `createdAt` as here, and `sealed`, a text, in the place of the rest.
+ */
 export interface SessionRecord {
   /**
    * Version of this shape. Nodes of two releases work side by side: a release must read the next version before any release

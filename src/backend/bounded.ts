@@ -2,7 +2,7 @@
 import { within } from '../util/within.js'
 import type { Backend, CompleteBackend, SessionRecord, SessionStore } from './backend.js'
 import { memory } from './memory.js'
-import { problemOfSealed } from './sealed/sessions.js'
+import { unreadReason } from './sealed/sessions.js'
 import { Unavailable, Unreadable } from './unavailable.js'
 
 export { Unavailable } from './unavailable.js'
@@ -158,5 +158,5 @@ async function* listStepByStep(
 export function problemWith(record: SessionRecord): Error | undefined {
   const { version } = record
   if (version === 1) return undefined
-  return problemOfSealed(record) ?? new Error(`the record is of version ${version}, which is not known here`)
+  return unreadReason(record) ?? new Error(`the record is of version ${version}, which is not known here`)
 }

@@ -8,20 +8,20 @@ import { sealedEvents } from './sealed/events.js'
 import type { Keyring } from './sealed/keyring.js'
 import { sealedSessions } from './sealed/sessions.js'
 
-/** A backend, any part of which may turn out to be unreadable. */
+/** Where it is `sealed`, any of its contents may turn out to be unreadable. */
 export interface SealedBackend extends Backend {
-  readonly sealed: true
+  readonly sealed: boolean
 }
 
 /**
- * What is there and cannot be read is an `Unreadable`. Of a listing it is an `UnreadRecord` in its place.
+ * Without keys it is as it was, and says of what is encrypted that it is. What is there and cannot be read is an `Unreadable`. Of a listing it is an `UnreadRecord` in its place.
  *
  * @param onerror Told of messages that were dropped.
  */
 export function sealed(backend: Backend, keyring: Keyring, onerror: (error: Error) => void): SealedBackend {
   const { name, sessions, events, bus } = backend
   return {
-    sealed: true,
+    sealed: keyring.hasKeys,
     ...(name !== undefined && { name }),
     sessions: sealedSessions(sessions, keyring),
     ...(events && { events: sealedEvents(events, keyring) }),

@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { parseAllDocuments } from 'yaml'
+import { createSessionHandler } from '../../src/index.js'
 import { BLOCKS, type Block, inLanguage, PAGES, ROOT, read, title } from './blocks.js'
 import { applied } from './diff.js'
 
@@ -134,6 +135,11 @@ describe('commands', () => {
         if (args[1] === 'sessions') checkSessions(args.slice(1))
         else checkServe(args.slice(1), env)
         return
+      case 'openssl': {
+        const made = spawnSync(program, args, { encoding: 'utf8' }).stdout
+        expect(() => createSessionHandler(() => Promise.reject(), { encryption: { keys: [made] } })).not.toThrow()
+        return
+      }
       case 'docker':
         expect(args).toEqual(['compose', '-f', expect.any(String), 'up', '--build'])
         expect(read(args[2] ?? '')).toContain(`docker ${args.join(' ')}\n`)

@@ -22,7 +22,7 @@ export interface Encryption {
    * the backend is refused.
    *
    * @example
-   * keys: [process.env.NEW_KEY, process.env.OLD_KEY]
+   * keys: (process.env.SESSION_KEYS ?? '').split(',')
    */
   keys: readonly (string | Uint8Array)[]
 }
@@ -65,8 +65,17 @@ export class Keyring {
   readonly readsPlain: boolean
   readonly #keys: readonly Key[]
 
-  /** @throws TypeError if the option cannot be right; the message says what to write, and repeats nothing of a key. */
-  constructor(encryption: Encryption) {
+  /**
+   * @param encryption Undefined: all is plain text, and what is encrypted cannot be read.
+   * @throws TypeError if the option cannot be right; the message says what to write, and repeats nothing of a key.
+   */
+  constructor(encryption?: Encryption) {
+    if (encryption === undefined) {
+      this.writesPlain = true
+      this.readsPlain = true
+      this.#keys = []
+      return
+    }
     checkNames('encryption', encryption, ['keys'])
     const keys: unknown = encryption.keys
     if (!Array.isArray(keys)) throw new TypeError(`encryption: \`keys\` must be an array; each is ${HOW_TO}`)
@@ -76,6 +85,11 @@ export class Keyring {
     if (this.#keys.length === 0) {
       throw new TypeError(`encryption: \`keys\` has no key; the first must be ${HOW_TO}`)
     }
+  }
+
+  /** Whether anything is, or was, encrypted. */
+  get hasKeys(): boolean {
+    return this.#keys.length > 0
   }
 
   /** @throws Unreadable where plain text is refused. */
@@ -130,7 +144,7 @@ export class Box {
     const { format, id, bytes } = parse(text)
     if (format !== FORMAT) throw new Unreadable(`${what} is encrypted in a format that is not known here`)
     const key = this.keys.find((key) => key.id === id)
-    if (!key) throw new Unreadable(missingKey(what, id))
+    if (!key) throw new Unreadable(`${what} is encrypted with key ${id}, which is not among encryption.keys`)
     try {
       const decipher = createDecipheriv(CIPHER, this.#derive(key), bytes.subarray(0, NONCE_BYTES), {
         authTagLength: TAG_BYTES,
@@ -168,16 +182,6 @@ export class Box {
 /** Whether a text is an envelope, whatever is in it. */
 export function isSealed(text: string): boolean {
   return text.startsWith(PREFIX)
-}
-
-/** What an operator is told of something whose key is not here. */
-export function missingKey(what: string, id: string): string {
-  return `${what} is encrypted with key ${id}, which is not among encryption.keys`
-}
-
-/** The id of the key that a text is sealed with. */
-export function keyIdIn(text: string): string {
-  return parse(text).id
 }
 
 function parse(text: string): { format: string; id: string; bytes: Buffer } {

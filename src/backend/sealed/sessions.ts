@@ -1,7 +1,7 @@
 /** Session records and state, sealed. What a store needs to keep them, and to compare revisions, stays in the open. */
 import type { SessionRecord, SessionStore, StoredSession } from '../backend.js'
 import { Unreadable } from '../unavailable.js'
-import { isSealed, type Keyring, keyIdIn, missingKey } from './keyring.js'
+import { isSealed, type Keyring } from './keyring.js'
 
 /**
  * What a store is given in place of a record. Its version is one that nodes without keys, and releases without encryption, do
@@ -93,10 +93,9 @@ export function sealedSessions(sessions: SessionStore, keyring: Keyring): Sessio
   }
 }
 
-/** Why a record of a version that is not served cannot be read, where encryption is the reason. */
-export function problemOfSealed(record: object): Unreadable | undefined {
-  if ('problem' in record && record.problem instanceof Unreadable) return record.problem
-  return isSealedRecord(record) ? new Unreadable(missingKey(RECORD, keyIdIn(record.sealed))) : undefined
+/** Why a record of a listing cannot be read; undefined: it can. */
+export function unreadReason(record: object): Unreadable | undefined {
+  return 'problem' in record && record.problem instanceof Unreadable ? record.problem : undefined
 }
 
 function isSealedRecord<R extends object>(record: R | SealedRecord): record is SealedRecord {

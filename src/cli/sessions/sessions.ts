@@ -40,7 +40,7 @@ export async function listSessions(options: SessionsOptions, stdout: Writable): 
       ],
       (line) => output.line(line),
     )
-    const stored = encryption ? sealed(backend, new Keyring(encryption), ignore) : backend
+    const stored = sealed(backend, new Keyring(encryption), ignore)
     for await (const record of bounded(stored, TIMEOUT, ignore).sessions.list('all')) {
       if (json) output.line(JSON.stringify(plainOf(record)))
       else table.row(cellsOf(record))

@@ -1,10 +1,10 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { describe, expect, it, test } from 'vitest'
 import { memory } from '../../../src/backend/memory.js'
-import { isSealed, Keyring, keyIdIn } from '../../../src/backend/sealed/keyring.js'
+import { isSealed, Keyring } from '../../../src/backend/sealed/keyring.js'
 import { Unreadable } from '../../../src/backend/unavailable.js'
 import { createSessionHandler, SessionTransport, toEventStore } from '../../../src/index.js'
-import { K1, K2, newKey, ringOf } from './keys.js'
+import { K1, K2, keyIdIn, newKey, ringOf } from './keys.js'
 
 const TEXT = JSON.stringify({ secret: 'é🙂', n: 1 })
 const box = (ring = ringOf(K1), scope = ['session', 's']) => ring.box(...scope)

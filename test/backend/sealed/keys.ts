@@ -16,3 +16,6 @@ export function sealedWith<B extends Backend>(keyring: Keyring, backend: B): B {
   }
   return sealed(backend, keyring, unexpected) as unknown as B
 }
+
+/** The id of the key that a text is sealed with. */
+export const keyIdIn = (envelope: string) => envelope.split(':')[2] ?? ''
