@@ -191,7 +191,7 @@ it('a window takes each number once, whatever the order and the gaps', () => {
   let seed = 1
   for (let round = 0; round < 20_000; round++) {
     seed = (seed * 48_271) % 2_147_483_647
-    const step = seed % 97 === 0 ? 5000 : (seed % 40) - 20
+    const step = seed % 97 === 0 ? 5000 : seed % 13 === 0 ? 900 : (seed % 40) - 20
     const number = Math.max(0, highest + step)
     const expected = !taken.has(number) && number > highest - 4096
     expect(window.take(number)).toBe(round === 0 ? true : expected)

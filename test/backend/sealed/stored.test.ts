@@ -40,6 +40,25 @@ async function fill({ sessions, events, bus }: Complete, id: string): Promise<vo
   await bus.publish('topic', `${MARKER} on the bus`)
 }
 
+interface Made {
+  event: string
+  head: string
+  value: string
+}
+
+/** What another backend holds, encrypted with the same key, for a session and a stream, or a key of state, of these names. */
+async function made(session: string, name: string): Promise<Made> {
+  const raw = memory()
+  const { sessions, events } = sealedWith(ringOf(K1), raw)
+  await sessions.create(record(session), MINUTE)
+  await sessions.setState(session, name, '"v"')
+  await events.open(session, name, { head: '"h"' })
+  await events.append(session, name, { id: 'b', events: ['"e"'] })
+  const slice = await raw.events.read(session, name, 0, 1)
+  const value = (await raw.sessions.getState(session, name))?.value
+  return { event: slice?.events[0]?.data ?? '', head: slice?.head ?? '', value: value ?? '' }
+}
+
 interface Place {
   backend: Backend
   /** All that whoever can read the backend sees. */
@@ -98,6 +117,9 @@ function suite(name: string, open: () => Place): void {
         const foreign = await recordOf(theirs)
         await raw.sessions.update({ ...foreign, id: mine, revision: 3 }, 3, MINUTE)
         await isUnreadable(ours.sessions.load(mine))
+        // As a table whose rows were swapped gives it.
+        const swapped = { ...raw, sessions: { ...raw.sessions, load: (_: string) => raw.sessions.load(theirs) } }
+        await isUnreadable(sealedWith(ringOf(K1), swapped).sessions.load(mine))
       })
 
       it('a record whose open part was changed', async () => {
@@ -134,39 +156,47 @@ function suite(name: string, open: () => Place): void {
 
       it('a value of another session, of another key, in plain text, or that is no value', async () => {
         const { raw, ours, mine, theirs } = await two()
-        const value = async (id: string, key: string) => (await raw.sessions.getState(id, key))?.value as string
-        const [event] = (await raw.events.read(mine, 'one', 0, 1))?.events ?? []
-        for (const forged of [await value(theirs, 'a'), await value(mine, 'b'), '"plain"', event?.data]) {
+        const [here, there] = [await made(mine, 'a'), await made(theirs, 'a')]
+        for (const forged of [there.value, (await made(mine, 'b')).value, '"plain"', here.event, here.head]) {
           await raw.sessions.setState(mine, 'a', forged)
           await isUnreadable(ours.sessions.getState(mine, 'a'))
         }
         expect((await ours.sessions.getState(mine, 'b'))?.value).toBe('"plutoniumb"')
+        await raw.sessions.setState(mine, 'a', here.value)
+        expect((await ours.sessions.getState(mine, 'a'))?.value).toBe('"v"')
       })
 
       it('an event or a head of another session or stream, of another kind, or in plain text', async () => {
         const { raw, ours, mine, theirs } = await two()
-        const slice = async (id: string, stream: string) => (await raw.events.read(id, stream, 0, 2))!
-        const [there, beside, value] = [
-          await slice(theirs, 'one'),
-          await slice(mine, 'two'),
-          (await raw.sessions.getState(mine, 'a'))?.value as string,
-        ]
-        const own = await slice(mine, 'one')
-        const events = [there.events[0]?.data, beside.events[0]?.data, own.head, value, '{"plain":true}'] as string[]
-        for (const [index, data] of events.entries()) {
-          const stream = `forged-${index}`
-          // Named like a stream of its own, so that only the event is wrong.
-          await ours.events.open(mine, stream, { head: '0' })
-          await raw.events.append(mine, stream, { id: 'b', events: [data] })
-          await isUnreadable(ours.events.read(mine, stream, 0, 10))
-        }
-        const heads = [there.head, beside.head, own.events[0]?.data, value, '{"plain":true}'] as string[]
-        for (const [index, head] of heads.entries()) {
-          await raw.events.open(mine, `head-${index}`, { head })
-          await isUnreadable(ours.events.read(mine, `head-${index}`, 0, 10))
-          await isUnreadable(ours.events.attach(mine, `head-${index}`, 'r'))
+        for (const [index, wrong] of [
+          { session: theirs, kind: 'same' },
+          { stream: 'other', kind: 'same' },
+          { kind: 'other' },
+          { kind: 'value' },
+          { kind: 'plain' },
+        ].entries()) {
+          // All names are right, but for what is wrong.
+          const names = [`event-${index}`, `head-${index}`]
+          const [event, head] = await Promise.all(
+            names.map((stream) => made(wrong.session ?? mine, wrong.stream ?? stream)),
+          )
+          const pick = (like: Made | undefined, same: 'event' | 'head', other: 'event' | 'head') =>
+            ({ same: like?.[same], other: like?.[other], value: like?.value, plain: '{"plain":true}' })[wrong.kind] ??
+            ''
+          const [inEvent = '', inHead = ''] = names
+          await ours.events.open(mine, inEvent, { head: '0' })
+          await raw.events.append(mine, inEvent, { id: 'b', events: [pick(event, 'event', 'head')] })
+          await isUnreadable(ours.events.read(mine, inEvent, 0, 10))
+          await raw.events.open(mine, inHead, { head: pick(head, 'head', 'event') })
+          await isUnreadable(ours.events.read(mine, inHead, 0, 10))
+          await isUnreadable(ours.events.attach(mine, inHead, 'r'))
         }
         expect((await ours.events.read(mine, 'one', 0, 10))?.events).toHaveLength(2)
+        // What is made for the place does open there.
+        const right = await made(mine, 'right')
+        await raw.events.open(mine, 'right', { head: right.head })
+        await raw.events.append(mine, 'right', { id: 'b', events: [right.event] })
+        expect(await ours.events.read(mine, 'right', 0, 10)).toMatchObject({ head: '"h"', events: [{ data: '"e"' }] })
       })
     })
 
