@@ -117,8 +117,8 @@ export function headersOf({ id, owner, version }: Client): Record<string, string
 function send(target: Target, sent: { method: string; headers: Record<string, string>; body?: string }): Promise<Got> {
   return new Promise((resolve, reject) => {
     const { method, headers, body } = sent
-    const { port, agent } = target
-    const request = http.request({ host: '127.0.0.1', port, path: '/node', method, headers, agent })
+    const { port } = target
+    const request = http.request({ host: '127.0.0.1', port, path: '/node', method, headers, agent: false })
     request.on('error', reject).on('response', (response) => {
       let text = ''
       response

@@ -46,9 +46,9 @@ export async function fuzz(target: Target, { exchanges, seed, onprogress }: Fuzz
   }
 
   async function perform(exchange: Exchange): Promise<void> {
-    const client = await clients.one()
-    const ended = clients.ended()
-    const headers = resolveHeaders(exchange, client, ended, random)
+    const living = await clients.one()
+    const client = exchange.whose === 'ended' ? (clients.ended() ?? living) : living
+    const headers = resolveHeaders(exchange, client, random)
     if (exchange.method === 'DELETE' || mayDelete(exchange)) client.ended = true
     const outcome = await send(target, exchange, headers)
     count(outcome.kind === 'answered' ? String(outcome.got.status) : outcome.kind)

@@ -15,11 +15,9 @@ export type Outcome = { kind: 'answered'; got: Got } | { kind: 'unsendable' } | 
 /** The headers that an exchange goes out with. */
 export function resolveHeaders(
   { method, whose, headers }: Exchange,
-  client: Client,
-  ended: Client | undefined,
+  who: Client,
   random: Random,
 ): Record<string, string> {
-  const who = whose === 'ended' && ended ? ended : client
   const all: Record<string, string | undefined> = {
     ...JSON_HEADERS,
     ...(method === 'GET' && { accept: 'text/event-stream', 'content-type': undefined }),
@@ -28,7 +26,7 @@ export function resolveHeaders(
   }
   if (whose === 'foreign') all.authorization = `Bearer ${who.owner === 'alice' ? 'bob' : 'alice'}`
   if (whose === 'unknown') all['mcp-session-id'] = `${random.below(2 ** 31)}-0000-4000-8000-${random.below(2 ** 31)}`
-  if (whose === 'mangled') all['mcp-session-id'] = mangled(client.id, random)
+  if (whose === 'mangled') all['mcp-session-id'] = mangled(who.id, random)
   if (whose === 'none') delete all['mcp-session-id']
   const cursor = all['last-event-id']
   if (cursor === 'seen') all['last-event-id'] = who.lastEventId
@@ -55,9 +53,18 @@ export function send(target: Target, exchange: Exchange, headers: Record<string,
 const isOpenEnded = (method: string, type: string | undefined): boolean =>
   method === 'GET' && type === 'text/event-stream'
 
-function overHttp(target: Target, exchange: Exchange, headers: Record<string, string>): Promise<Outcome> {
-  const { method, door, body, patience } = exchange
-  const { port, agent } = target
+async function overHttp(target: Target, exchange: Exchange, headers: Record<string, string>): Promise<Outcome> {
+  const outcome = await onConnection(target, exchange, headers, target.agent)
+  // A server may close an idle connection just when it is used again (RFC 9112, section 9.3.1): on one of its own it must work.
+  return outcome === 'stale' ? ((await onConnection(target, exchange, headers, false)) as Outcome) : outcome
+}
+
+function onConnection(
+  { port }: Target,
+  { method, door, body, patience }: Exchange,
+  headers: Record<string, string>,
+  agent: http.Agent | false,
+): Promise<Outcome | 'stale'> {
   return new Promise((resolve) => {
     let request: http.ClientRequest
     try {
@@ -65,7 +72,7 @@ function overHttp(target: Target, exchange: Exchange, headers: Record<string, st
     } catch {
       return resolve({ kind: 'unsendable' })
     }
-    const settle = (outcome: Outcome) => {
+    const settle = (outcome: Outcome | 'stale') => {
       clearTimeout(timer)
       resolve(outcome)
     }
@@ -73,7 +80,7 @@ function overHttp(target: Target, exchange: Exchange, headers: Record<string, st
       settle({ kind: 'endless' })
       request.destroy()
     }, PATIENCE)
-    request.on('error', () => settle({ kind: 'cut' }))
+    request.on('error', () => settle(request.reusedSocket ? 'stale' : { kind: 'cut' }))
     request.on('response', (response) => {
       let text = ''
       const got = (): Got => ({ status: response.statusCode ?? 0, headers: response.headers, text })
