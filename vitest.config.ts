@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config'
 
 /** What needs Redis or PostgreSQL, starts processes, or takes long. All else runs within itself. */
 const SYSTEM = [
-  'test/{chaos,cli,clients,cluster,conformance,docs,e2e,interleaving,model,services,weather}/**/*.test.ts',
+  'test/{attacks,chaos,cli,clients,cluster,conformance,docs,e2e,fuzz,interleaving,model,services,weather}/**/*.test.ts',
   'test/backend/{postgres,redis,sealed,sqlite}/**/*.test.ts',
   'test/stream/seam.test.ts',
 ]

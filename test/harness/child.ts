@@ -25,9 +25,13 @@ export abstract class Child {
     return this.#child?.pid
   }
 
-  /** Resolves with the first line that it prints. */
-  protected async spawn(args: readonly string[]): Promise<string> {
-    const child = spawn(process.execPath, [await program(this.entry), ...args])
+  /**
+   * Resolves with the first line that it prints.
+   *
+   * @param flags Of Node itself.
+   */
+  protected async spawn(args: readonly string[], flags: readonly string[] = []): Promise<string> {
+    const child = spawn(process.execPath, [...flags, await program(this.entry), ...args])
     this.#child = child
     createInterface({ input: child.stderr }).on('line', (line) => this.lines.add(line))
     const ended = once(child, 'exit').then(([code, signal]) => {
