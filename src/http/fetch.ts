@@ -51,10 +51,16 @@ export class FetchHttpReply implements HttpReply {
   #answered = false
   #closed = false
 
-  constructor() {
+  /** @param request What it answers; undefined: nobody can tell whether its client is still there. */
+  constructor(private readonly request?: Request) {
     this.response = new Promise((resolve) => {
       this.#respond = resolve
     })
+  }
+
+  /** Before there is an answer, only the runtime knows whether its client is still there, if it says so. */
+  get closed(): boolean {
+    return this.#closed || (!this.#answered && this.request?.signal.aborted === true)
   }
 
   send(status: number, headers: ReplyHeaders, body?: string): void {

@@ -200,7 +200,7 @@ const ROWS: Record<string, Row> = {
 
   // Last-Event-ID
   ...Object.fromEntries(
-    ['x', '0', '..', 'standalone', '1.2.3', `${'a'.repeat(12)}.standalone.1`, 'a'.repeat(5000), '__proto__'].map(
+    ['x', '0', '..', 'standalone', '1.2.3', `${'a'.repeat(12)}.standalone.1`, 'a'.repeat(4000), '__proto__'].map(
       (id): [string, Row] => [
         `GET after '${id.slice(0, 30)}'`,
         { sent: { method: 'GET', headers: { 'last-event-id': id } }, status: 400, code: -32000 },

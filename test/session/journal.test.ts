@@ -56,19 +56,19 @@ describe('the journal', () => {
     expect(backend.calls.count('sessions.update')).toBe(0)
   })
 
-  test('is replayed compacted and in order, with the parameters that the client sent', async () => {
+  test('is replayed compacted and in order, with what the client sent that a restore needs', async () => {
     const { backend, client } = await stored({ capabilities: { sampling: { x: 1 } } })
     await client.request('resources/subscribe', { uri: 'test://b' })
     await client.request('logging/setLevel', { level: 'debug' })
     await client.request('resources/subscribe', { uri: 'test://a' })
     await client.request('resources/subscribe', { uri: 'test://gone' })
-    await client.request('logging/setLevel', { level: 'warning', _meta: { kept: true } })
+    await client.request('logging/setLevel', { level: 'warning', _meta: { kept: false } })
     await client.request('resources/unsubscribe', { uri: 'test://gone' })
     await client.request('resources/subscribe', { uri: 'test://a' })
     const expected = [
       ['initialize', { protocolVersion: '2025-11-25', capabilities: { sampling: { x: 1 } }, clientInfo: CLIENT_INFO }],
       ['notifications/initialized', undefined],
-      ['logging/setLevel', { level: 'warning', _meta: { kept: true } }],
+      ['logging/setLevel', { level: 'warning' }],
       ['resources/subscribe', { uri: 'test://b' }],
       ['resources/subscribe', { uri: 'test://a' }],
     ]
