@@ -80,7 +80,10 @@ export function isMessage(value: unknown): value is JSONRPCMessage {
     )
   }
   const { id, result, error } = value
-  if (isObject(result)) return hasOnly(value, RESULT_MEMBERS) && isRequestId(id) && isMeta(result._meta)
+  if (isObject(result)) {
+    // Line 2 takes any members in the `_meta` of a result.
+    return hasOnly(value, RESULT_MEMBERS) && isRequestId(id) && (result._meta === undefined || isObject(result._meta))
+  }
   return (
     isObject(error) &&
     hasOnly(value, ERROR_MEMBERS) &&
