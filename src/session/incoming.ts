@@ -67,6 +67,7 @@ export class Incoming {
       this.host.used()
       return true
     }
+    if (requests.length < messages.length) await nextTurn()
     if (instance.closed) throw new Refusal('unavailable')
     running.checkIds(requests)
     await running.start(requests, request, { batch, reply })
