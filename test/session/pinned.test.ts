@@ -35,20 +35,27 @@ test('a call that is never answered keeps its session live for an hour after the
 })
 
 /** A call whose client waits for the head of the answer, and can go away before there is one; by each of the adapters. */
-const CALLS: Record<string, (handler: SessionHandler, client: WireClient) => Promise<() => void>> = {
+const CALLS: Record<string, (handler: SessionHandler, client: WireClient) => Promise<() => Promise<void>>> = {
   async node(handler, client) {
-    const port = await listen(handler.node)
+    let closed = Promise.resolve()
+    const port = await listen((req, res) => {
+      closed = new Promise((resolve) => res.once('close', resolve))
+      return handler.node(req, res)
+    })
     const { method, headers, body } = callOf(client)
     const sent = http
       .request({ host: '127.0.0.1', port, path: '/mcp', method, headers, agent: false })
       .on('error', () => {})
     sent.end(body)
-    return () => sent.destroy()
+    return () => {
+      sent.destroy()
+      return closed
+    }
   },
   async fetch(handler, client) {
     const gone = new AbortController()
     void handler.fetch(new Request('http://localhost/mcp', { ...callOf(client), signal: gone.signal }))
-    return () => gone.abort()
+    return async () => gone.abort()
   },
 }
 
@@ -70,9 +77,7 @@ describe.each(Object.entries(CALLS))('a call by the %s adapter that is answered 
       await factory.last.got('tools/call')
       await pass(2 * HOUR)
       expect(await live()).toBe(1)
-      leave()
-      await new Promise((resolve) => setImmediate(resolve))
-      await quiet()
+      await leave()
       // A client that is gone has not cancelled.
       await pass(4 * MINUTE)
       expect(await live()).toBe(1)
