@@ -264,7 +264,7 @@ export class Exchange implements Expiring {
     this.#stream = { id, writer }
     this.#upgrade?.cancel()
     if (streamSession.priming) this.#name()
-    if (reply) streams.connections.begin(streamSession, id, reply)
+    if (reply && !reply.closed) streams.connections.begin(streamSession, id, reply)
     if (this.#answers.length === 0) void writer.open()
     for (const answer of this.#answers.splice(0)) writer.push(answer)
     return writer

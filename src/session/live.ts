@@ -128,7 +128,6 @@ export class LiveSession {
    * nobody, because its client is gone and has no way back to the answer, is not awaited.
    */
   get awaited(): boolean {
-    if (this.running.isFollowed) return true
     const owed = this.running.isWanted || this.#outgoing.waiting || this.instance.busy
     return owed && monotonic() - this.usedAt <= ABANDONED_AFTER
   }

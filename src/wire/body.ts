@@ -20,8 +20,9 @@ export type BodyLimits = Readonly<Pick<Limits, 'batch' | 'depth' | 'id'>>
  */
 export function messagesIn(body: unknown, { batch, depth, id }: BodyLimits): JSONRPCMessage | JSONRPCMessage[] {
   if (Array.isArray(body) && body.length > batch) throw new Refusal('batchTooLong')
-  if (isDeeperThan(depth, body)) throw new Refusal('tooDeep')
+  // First, for a host program may hand over bytes as a body: those have very many members, and are no JSON.
   if (!isBody(body)) throw new Refusal('notJsonRpc')
+  if (isDeeperThan(depth, body)) throw new Refusal('tooDeep')
   if (Array.isArray(body) ? body.some((message) => hasLongId(message, id)) : hasLongId(body, id)) {
     throw new Refusal('idTooLong')
   }
@@ -39,23 +40,19 @@ function isBody(body: unknown): body is JSONRPCMessage | JSONRPCMessage[] {
 }
 
 /** Level by level, so that no depth can be too much for this function itself. */
-function isDeeperThan(limit: number, body: unknown): boolean {
-  let level = inner(body, [])
+function isDeeperThan(limit: number, body: object): boolean {
+  let level = [body]
   for (let depth = 0; level.length > 0; depth++) {
     if (depth === limit) return true
     const next: object[] = []
     for (const value of level) {
-      for (const member of Array.isArray(value) ? value : Object.values(value)) inner(member, next)
+      for (const member of Array.isArray(value) ? value : Object.values(value)) {
+        if (typeof member === 'object' && member !== null) next.push(member)
+      }
     }
     level = next
   }
   return false
-}
-
-/** A host program may hand over bytes as a body: those are no JSON, and have very many members. */
-function inner(value: unknown, into: object[]): object[] {
-  if (typeof value === 'object' && value !== null && !ArrayBuffer.isView(value)) into.push(value)
-  return into
 }
 
 /** Of the ids that a node keeps or looks for. */

@@ -69,21 +69,6 @@ describe.each(DOORS)('through the %s adapter', (name) => {
     expect(new Set(turns).size).toBe(40)
   })
 
-  test('a request of a batch that is cancelled before its turn is not run', async () => {
-    const at = await stage(name, {}, { first: (_, server) => cancel(server.received.all.length) })
-    const client = await at.session({ version: '2025-03-26' })
-    let cancelled: Promise<unknown> | undefined
-    const cancel = (_: number) => {
-      cancelled = client.notify('notifications/cancelled', { requestId: 'last' })
-      return {}
-    }
-    const waiting = [...Array(90).keys()].map((id) => request(id))
-    const { body } = await client.post([request('first', 'first'), ...waiting, request('last', 'hold')])
-    expect(body).toHaveLength(91)
-    expect((await cancelled) as object).toMatchObject({ status: 202 })
-    expect(at.server.all('hold')).toEqual([])
-  })
-
   test('initialize that is too large is refused before the factory is called', async () => {
     const at = await stage(name, { limits: { initialize: 200 } })
     const large = initializeMessage({ capabilities: { experimental: { x: 'x'.repeat(200) } } })
@@ -142,4 +127,19 @@ test('a body that something in front has parsed has the same limits', async () =
   const batch = Array.from({ length: 101 }, (_, id) => request(id))
   expect(await post(batch)).toMatchObject({ status: 400, id: null, error: { code: -32600 } })
   expect(await post(Buffer.alloc(4_000_000))).toMatchObject({ status: 400, error: { code: -32600 } })
+})
+
+test('a request of a batch that is cancelled before its turn is not run', async () => {
+  const at = await stage('fetch', {}, { first: () => cancel() })
+  const client = (await at.session({ version: '2025-03-26' })).on(at.handler)
+  let cancelled: Promise<unknown> | undefined
+  const cancel = () => {
+    cancelled = client.notify('notifications/cancelled', { requestId: 'last' })
+    return {}
+  }
+  const waiting = [...Array(90).keys()].map((id) => request(id))
+  const { body } = await client.post([request('first', 'first'), ...waiting, request('last', 'hold')])
+  expect(body).toHaveLength(91)
+  expect(await cancelled).toMatchObject({ status: 202 })
+  expect(at.server.all('hold')).toEqual([])
 })

@@ -76,6 +76,16 @@ describe('the journal', () => {
     expect(await told(client, backend)).toEqual(expected)
   })
 
+  test('has no log level that is none, and no URI that is no text, even if the server takes them', async () => {
+    const { backend, client } = await stored()
+    await client.request('logging/setLevel')
+    await client.request('resources/subscribe')
+    for (const level of ['trace', 5, null, { x: 'x' }, ['info']]) await client.request('logging/setLevel', { level })
+    for (const uri of [5, null, {}, ['x']]) await client.request('resources/subscribe', { uri })
+    const methods = (await told(client, backend)).map(([method]) => method)
+    expect(methods).toEqual(['initialize', 'notifications/initialized'])
+  })
+
   test('of a client that never said `initialized` does not say so', async () => {
     const backend = memory()
     const { sessionId } = await initialize(serve(scripted(), { backend }))

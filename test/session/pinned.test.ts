@@ -88,6 +88,20 @@ describe.each(Object.entries(CALLS))('a call by the %s adapter that is answered 
   )
 })
 
+test('a call whose client goes before the stream begins that would answer it keeps no session', async () => {
+  const pass = fakeTime()
+  const factory = scripted({ 'tools/call': () => UNANSWERED })
+  const handler = serve(factory)
+  const live = async () => (await handler.status()).liveSessions
+  const leave = await CALLS.fetch?.(handler, await openSession(handler))
+  await factory.last.got('tools/call')
+  await leave?.()
+  await pass(4 * MINUTE)
+  expect(await live()).toBe(1)
+  await pass(2 * MINUTE)
+  expect(await live()).toBe(0)
+})
+
 describe('a stream whose client has gone, and cannot know it by an event id', () => {
   test.each([
     ['of a version without priming events', { version: '2025-06-18' }, {}],
