@@ -4,6 +4,9 @@ import { Refusal } from '../wire/refusal.js'
 import type { AuthInfo } from '../wire/sdk.js'
 
 export class FetchHttpRequest implements HttpRequest {
+  /** Those that were read: `Headers` takes its time for each. */
+  readonly #headers = new Map<string, string | undefined>()
+
   constructor(
     readonly request: Request,
     readonly authInfo: AuthInfo | undefined,
@@ -15,6 +18,14 @@ export class FetchHttpRequest implements HttpRequest {
   }
 
   header(name: string): string | undefined {
+    const known = this.#headers.get(name)
+    if (known !== undefined || this.#headers.has(name)) return known
+    const value = this.#read(name)
+    this.#headers.set(name, value)
+    return value
+  }
+
+  #read(name: string): string | undefined {
     const value = this.request.headers.get(name)
     // HTTP/2 has `:authority` in place of `host`; the runtime puts it into the URL.
     return value ?? (name === 'host' ? new URL(this.request.url).host : undefined)
