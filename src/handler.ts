@@ -169,7 +169,7 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
     nodeId: cluster.node.id,
 
     async fetch(request, { authInfo, parsedBody } = {}) {
-      const reply = new FetchHttpReply()
+      const reply = new FetchHttpReply(request)
       await endpoint.serve(new FetchHttpRequest(request, authInfo, parsedBody), reply)
       return reply.response
     },

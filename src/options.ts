@@ -24,6 +24,12 @@ export interface WireOptions extends GuardOptions {
    * 0.3 ms of work; but a call without a stream is lost if its node dies.
    */
   upgradeAfter?: number
+  /**
+   * How long a request may be unanswered while nothing is said on its behalf (progress, or any message that belongs to it), in
+   * ms. Then its handler is told that it is cancelled, and its client gets an error with `reason: 'timed-out'` in its `data`.
+   * While the client owes an answer to a question of the handler, it may take longer. Default: `Infinity`, no limit.
+   */
+  silence?: number
   /** Interval of SSE comments that keep proxies from closing quiet streams, in ms. Default 15,000; 0: none. */
   keepAlive?: number
   /**
@@ -127,6 +133,7 @@ const MIB = 1024 * 1024
 const DEFAULTS = {
   responseMode: 'auto' as ResponseMode,
   upgradeAfter: 100,
+  silence: Number.POSITIVE_INFINITY,
   keepAlive: 15_000,
   retryInterval: 1000,
   maxBuffered: MIB,
@@ -145,6 +152,7 @@ const LEAST: Partial<Record<keyof SessionHandlerOptions, number>> = {
   liveIdle: 0,
   maxLiveSessions: 1,
   upgradeAfter: 0,
+  silence: 1,
   keepAlive: 0,
   retryInterval: 0,
   maxBuffered: 1,
@@ -173,6 +181,7 @@ export function resolveOptions(options: SessionHandlerOptions): ResolvedOptions 
   return {
     responseMode: options.responseMode ?? DEFAULTS.responseMode,
     upgradeAfter: options.upgradeAfter ?? DEFAULTS.upgradeAfter,
+    silence: options.silence ?? DEFAULTS.silence,
     keepAlive: options.keepAlive ?? DEFAULTS.keepAlive,
     retryInterval: options.retryInterval ?? DEFAULTS.retryInterval,
     maxBuffered: options.maxBuffered ?? DEFAULTS.maxBuffered,

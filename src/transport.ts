@@ -185,7 +185,7 @@ export class SessionTransport implements Transport {
   ): Promise<unknown> {
     if (request instanceof Request) {
       const { authInfo, parsedBody: body } = (second ?? {}) as FetchOptions
-      const reply = new FetchHttpReply()
+      const reply = new FetchHttpReply(request)
       await this.#serve(new FetchHttpRequest(request, authInfo, body), reply)
       return reply.response
     }

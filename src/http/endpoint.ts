@@ -1,4 +1,5 @@
 /** One MCP endpoint: each HTTP request from the door to its answer. Read this first. */
+
 import { Unavailable } from '../backend/bounded.js'
 import type { LiveSession } from '../session/live.js'
 import { defaultPrincipal, type Principal } from '../session/principal.js'
@@ -7,21 +8,23 @@ import type { Sessions } from '../session/sessions.js'
 import type { Connections } from '../stream/connections.js'
 import { parseEventId } from '../stream/event-id.js'
 import { asError } from '../util/error.js'
+import { nextTurn } from '../util/next-turn.js'
+import { idIn, messagesIn } from '../wire/body.js'
 import {
-  isMessage,
-  isObject,
   isRequest,
-  isRequestId,
+  type JSONRPCMessage,
   type JSONRPCNotification,
   type JSONRPCRequest,
   type JSONRPCResponse,
   type RequestId,
 } from '../wire/jsonrpc.js'
+import type { Limits } from '../wire/limits.js'
 import type { Caller, HttpReply, HttpRequest } from '../wire/message.js'
 import { Refusal, type RefusalName, refuse } from '../wire/refusal.js'
 import {
   BATCH_PROTOCOL_VERSION,
   checkGet,
+  checkHeaders,
   checkPost,
   checkProtocolVersion,
   isSessionId,
@@ -47,6 +50,7 @@ export interface OnlySession {
 export interface EndpointOptions extends GuardOptions {
   responseMode: 'auto' | 'sse' | 'json'
   maxBodySize: number
+  limits: Readonly<Limits>
   principal: ((authInfo: AuthInfo | undefined, request: Request) => Principal | Promise<Principal>) | undefined
   onerror(error: Error): void
 }
@@ -78,16 +82,19 @@ export class Endpoint {
   /** Answers the request; resolves with the reason if it was refused. Never rejects. */
   async serve(request: HttpRequest, reply: HttpReply): Promise<RefusalName | undefined> {
     const visit: Visit = { request, reply, id: undefined, session: undefined }
+    const { limits, maxBodySize } = this.options
     try {
+      checkHeaders(request, limits.header, this.#guard !== undefined)
       this.#guard?.(request)
       switch (request.method) {
         case 'POST': {
           checkPost(request)
-          const body = await request.body(this.options.maxBodySize)
-          visit.id = idOf(body)
+          const body = await request.body(maxBodySize)
+          visit.id = idIn(body, limits.id)
+          const posted = messagesIn(body, limits)
           const named = this.#principalOf(request)
           const principal = typeof named === 'object' ? await named : named
-          if (!this.#serveAtHand(body, visit, principal)) await this.#post(body, visit, { request, principal })
+          if (!this.#serveAtHand(posted, visit, principal)) await this.#post(posted, visit, { request, principal })
           break
         }
         case 'GET':
@@ -107,20 +114,19 @@ export class Endpoint {
   }
 
   /** The steady state: one request for a session that is live here, and nothing to wait for. */
-  #serveAtHand(body: unknown, visit: Visit, principal: Principal): boolean {
-    if (this.draining || !isMessage(body) || !isRequest(body) || body.method === 'initialize') return false
+  #serveAtHand(posted: JSONRPCMessage | JSONRPCMessage[], visit: Visit, principal: Principal): boolean {
+    if (this.draining || Array.isArray(posted) || !isRequest(posted) || posted.method === 'initialize') return false
     const { request, reply } = visit
     const live = this.sessions.at(this.#sessionIdOf(request), principal)
     if (!live || request.header('mcp-protocol-version') !== live.protocolVersion) return false
     visit.session = live.id
-    live.incoming.receiveRequest(body, request, reply)
+    live.incoming.receiveRequest(posted, request, reply)
     return true
   }
 
-  async #post(body: unknown, visit: Visit, caller: Caller): Promise<void> {
-    const batch = Array.isArray(body)
-    const messages = batch ? body : [body]
-    if (messages.length === 0 || !messages.every(isMessage)) throw new Refusal('notJsonRpc')
+  async #post(posted: JSONRPCMessage | JSONRPCMessage[], visit: Visit, caller: Caller): Promise<void> {
+    const batch = Array.isArray(posted)
+    const messages = batch ? posted : [posted]
     const requests = messages.filter(isRequest)
     // What a running request waits for still gets through.
     if (this.draining && requests.length > 0) throw new Refusal('draining')
@@ -154,12 +160,17 @@ export class Endpoint {
     visit.session = id
     checkNegotiated(visit.request, protocolVersion)
     if (batch && protocolVersion !== BATCH_PROTOCOL_VERSION) throw new Refusal('batch')
-    for (const message of messages) await this.sessions.stored.forward(stored, message)
+    for (const [index, message] of messages.entries()) {
+      if (index > 0) await nextTurn()
+      await this.sessions.stored.forward(stored, message)
+    }
     visit.reply.send(202, { 'mcp-session-id': id })
     return true
   }
 
   async #initialize(message: JSONRPCRequest, reply: HttpReply, caller: Caller): Promise<void> {
+    const size = JSON.stringify(message.params ?? {}).length
+    if (size > this.options.limits.initialize) throw new Refusal('initializeTooLarge')
     const stale = caller.request.header('mcp-session-id')
     if (stale && (await this.sessions.stored.owns(stale, caller.principal))) throw new Refusal('alreadyInitialized')
     if (this.only && !this.only.claim()) throw new Refusal('alreadyInitialized')
@@ -243,9 +254,4 @@ function asPrincipal(named: unknown): Principal {
   if (named === null || named === undefined) return undefined
   if (typeof named !== 'string') throw new TypeError('principal() must return a string, or undefined for nobody')
   return named
-}
-
-/** The id that an error should echo. */
-function idOf(body: unknown): RequestId | undefined {
-  return isObject(body) && 'method' in body && isRequestId(body.id) ? body.id : undefined
 }

@@ -4,6 +4,9 @@ import { Refusal } from '../wire/refusal.js'
 import type { AuthInfo } from '../wire/sdk.js'
 
 export class FetchHttpRequest implements HttpRequest {
+  /** Those that were read: `Headers` takes its time for each. */
+  readonly #headers = new Map<string, string | undefined>()
+
   constructor(
     readonly request: Request,
     readonly authInfo: AuthInfo | undefined,
@@ -15,6 +18,14 @@ export class FetchHttpRequest implements HttpRequest {
   }
 
   header(name: string): string | undefined {
+    const known = this.#headers.get(name)
+    if (known !== undefined || this.#headers.has(name)) return known
+    const value = this.#read(name)
+    this.#headers.set(name, value)
+    return value
+  }
+
+  #read(name: string): string | undefined {
     const value = this.request.headers.get(name)
     // HTTP/2 has `:authority` in place of `host`; the runtime puts it into the URL.
     return value ?? (name === 'host' ? new URL(this.request.url).host : undefined)
@@ -51,10 +62,16 @@ export class FetchHttpReply implements HttpReply {
   #answered = false
   #closed = false
 
-  constructor() {
+  /** @param request What it answers; undefined: nobody can tell whether its client is still there. */
+  constructor(private readonly request?: Request) {
     this.response = new Promise((resolve) => {
       this.#respond = resolve
     })
+  }
+
+  /** Before there is an answer, only the runtime knows whether its client is still there, if it says so. */
+  get closed(): boolean {
+    return this.#closed || (!this.#answered && this.request?.signal.aborted === true)
   }
 
   send(status: number, headers: ReplyHeaders, body?: string): void {

@@ -115,6 +115,10 @@ function urlOf(req: NodeRequest): string {
 export class NodeHttpReply implements HttpReply {
   constructor(private readonly res: ServerResponse) {}
 
+  get closed(): boolean {
+    return this.res.closed
+  }
+
   send(status: number, headers: ReplyHeaders, body?: string): void {
     const { res } = this
     if (res.headersSent) return

@@ -22,6 +22,8 @@ let count = 0
 /** A request as the server knows it. */
 interface Asked {
   id: RequestId
+  /** The client's request that it asked on behalf of. */
+  related: RequestId | undefined
   progressToken: unknown
 }
 
@@ -55,15 +57,21 @@ export class ClientRequests {
   }
 
   /** A request goes out, and an answer is awaited. */
-  await(request: JSONRPCRequest, outgoing: JSONRPCRequest): void {
+  await(request: JSONRPCRequest, outgoing: JSONRPCRequest, related: RequestId | undefined): void {
     const meta = request.params?._meta
     const wireId = String(outgoing.id)
-    this.#asked.set(wireId, { id: request.id, progressToken: isObject(meta) ? meta.progressToken : undefined })
+    this.#asked.set(wireId, { id: request.id, related, progressToken: isObject(meta) ? meta.progressToken : undefined })
     this.#wireIds.set(request.id, wireId)
   }
 
-  /** The server's own id for a request that the client answers; undefined: nothing waits for it. */
-  answered(response: JSONRPCResponse): RequestId | undefined {
+  /** Whether an answer is awaited to something that was asked on behalf of a request of the client. */
+  asksFor(related: RequestId): boolean {
+    for (const asked of this.#asked.values()) if (asked.related === related) return true
+    return false
+  }
+
+  /** What the client answers, as the server asked it; undefined: nothing waits for it. */
+  answered(response: JSONRPCResponse): Asked | undefined {
     const wireId = response.id as RequestId
     const asked = this.#asked.get(wireId)
     if (!asked) return undefined
@@ -71,7 +79,7 @@ export class ClientRequests {
     this.#forget(wireId, asked.id)
     const [oldest] = this.#responses.keys()
     if (oldest !== undefined && this.#responses.size > MAX_REMEMBERED) this.#responses.delete(oldest)
-    return asked.id
+    return asked
   }
 
   /** Whether the server has got this very response: its client repeats it, for it was not told that it had arrived. */

@@ -58,11 +58,14 @@ export class Exchange implements Expiring {
   #held: (() => void)[] = []
   /** Whether a response is among it: then the stream is wanted back. */
   #isAnswerHeld = false
+  /** Whether the client may have been told an event id of the stream: it comes back with that. */
+  #isNamed: boolean
 
   constructor(requests: readonly JSONRPCRequest[], host: ExchangeHost, options: ExchangeOptions) {
     this.#host = host
     this.#options = options
     this.#requests = requests
+    this.#isNamed = options.stream !== undefined
     for (const request of requests) this.#unanswered.set(request.id, request)
     this.#stream = options.stream
     if (this.#stream) return
@@ -85,6 +88,16 @@ export class Exchange implements Expiring {
     return this.#host.streamSession.priming && this.#options.resumes
   }
 
+  /** Whether somebody waits for the answer on the connection of the POST. */
+  get isFollowed(): boolean {
+    return this.#options.reply?.closed === false
+  }
+
+  /** Whether somebody waits for the answer, or may come back for it: a client that has gone need not have told it. */
+  get isWanted(): boolean {
+    return this.isFollowed || (this.#isNamed && this.#options.resumes)
+  }
+
   request(id: RequestId): JSONRPCRequest | undefined {
     return this.#unanswered.get(id)
   }
@@ -100,8 +113,10 @@ export class Exchange implements Expiring {
     }
     this.#unanswered.delete(id)
     const last = this.#unanswered.size === 0
-    if (this.#stream) this.#stream.writer.push(text, { end: last })
-    else this.#answers.push(text)
+    if (this.#stream) {
+      this.#stream.writer.push(text, { end: last })
+      this.#name()
+    } else this.#answers.push(text)
     if (last) this.#finish()
   }
 
@@ -116,6 +131,7 @@ export class Exchange implements Expiring {
     const writer = this.#open()
     if (writer.overfull) this.#fail(messagesLost)
     else writer.push(text)
+    this.#name()
     return true
   }
 
@@ -224,6 +240,11 @@ export class Exchange implements Expiring {
     reply.send(200, { 'content-type': 'application/json', 'mcp-session-id': streamSession.id }, body)
   }
 
+  /** An event goes out, or may go out later: nobody who has gone by now gets it. */
+  #name(): void {
+    this.#isNamed ||= this.isFollowed
+  }
+
   #isOld(message: JSONRPCMessage): boolean {
     if (!this.#options.progress || !('method' in message) || message.method !== 'notifications/progress') return false
     const seen = this.#options.progress.get(message.params?.progressToken)
@@ -242,7 +263,8 @@ export class Exchange implements Expiring {
     })
     this.#stream = { id, writer }
     this.#upgrade?.cancel()
-    if (reply) streams.connections.begin(streamSession, id, reply)
+    if (streamSession.priming) this.#name()
+    if (reply && !reply.closed) streams.connections.begin(streamSession, id, reply)
     if (this.#answers.length === 0) void writer.open()
     for (const answer of this.#answers.splice(0)) writer.push(answer)
     return writer

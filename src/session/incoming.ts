@@ -1,6 +1,6 @@
 /** What a client sends to a session that is live here: each message goes to the instance that needs it, wherever that is. */
+import { nextTurn } from '../util/next-turn.js'
 import {
-  isNotification,
   isRequest,
   isResponse,
   type JSONRPCMessage,
@@ -38,7 +38,7 @@ export class Incoming {
   receiveRequest(message: JSONRPCRequest, request: HttpRequest, reply: HttpReply): void {
     const { running } = this.host
     if (running.get(message.id)) throw new Refusal('idInUse')
-    running.start([message], request, { batch: false, reply })
+    void running.start([message], request, { batch: false, reply })
   }
 
   /**
@@ -56,18 +56,21 @@ export class Incoming {
     const requests = messages.filter(isRequest)
     running.checkIds(requests)
     // What can still be refused comes before anything runs whose answer would come after the refusal.
-    for (const message of messages) {
+    for (const [index, message] of messages.entries()) {
+      if (isRequest(message)) continue
+      if (index > 0) await nextTurn()
       if (isResponse(message)) await this.#deliver(message)
-      else if (isNotification(message)) await this.#receiveNotification(message, request)
+      else await this.#receiveNotification(message, request)
     }
     if (requests.length === 0) {
       reply.send(202, { 'mcp-session-id': id })
       this.host.used()
       return true
     }
+    if (requests.length < messages.length) await nextTurn()
     if (instance.closed) throw new Refusal('unavailable')
     running.checkIds(requests)
-    running.start(requests, request, { batch, reply })
+    await running.start(requests, request, { batch, reply })
     return true
   }
 

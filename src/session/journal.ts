@@ -2,6 +2,9 @@
 import type { Journal } from '../backend/backend.js'
 import type { JSONRPCMessage, JSONRPCNotification, JSONRPCRequest } from '../wire/jsonrpc.js'
 
+/** 2025-11-25, server/utilities/logging, "Log Levels" */
+const LOG_LEVELS = new Set<unknown>(['debug', 'info', 'notice', 'warning', 'error', 'critical', 'alert', 'emergency'])
+
 const STATE_BEARING = new Set(['logging/setLevel', 'resources/subscribe', 'resources/unsubscribe'])
 
 /** Whether a request changes what a later instance has to be told. */
@@ -9,22 +12,24 @@ export function isStateBearing(message: JSONRPCMessage): message is JSONRPCReque
   return 'method' in message && STATE_BEARING.has(message.method)
 }
 
-/** The journal with a message added; the same journal if the message changes nothing. */
+/**
+ * The journal with a message added; the same journal if the message changes nothing. It takes what a restore needs and no more:
+ * it is kept in memory and in the store, whatever else a client has put into the message.
+ */
 export function journalled(journal: Journal, message: JSONRPCRequest | JSONRPCNotification): Journal {
-  const params = message.params ?? {}
+  const { level, uri } = message.params ?? {}
   switch (message.method) {
     case 'notifications/initialized':
       return journal.initialized ? journal : { ...journal, initialized: true }
     case 'logging/setLevel':
-      return journal.setLevel?.level === params.level ? journal : { ...journal, setLevel: params }
+      if (!LOG_LEVELS.has(level) || journal.setLevel?.level === level) return journal
+      return { ...journal, setLevel: { level } }
     case 'resources/subscribe': {
-      const uri = String(params.uri)
-      if (journal.subscriptions.includes(uri)) return journal
+      if (typeof uri !== 'string' || journal.subscriptions.includes(uri)) return journal
       return { ...journal, subscriptions: [...journal.subscriptions, uri] }
     }
     case 'resources/unsubscribe': {
-      const uri = String(params.uri)
-      if (!journal.subscriptions.includes(uri)) return journal
+      if (typeof uri !== 'string' || !journal.subscriptions.includes(uri)) return journal
       return { ...journal, subscriptions: journal.subscriptions.filter((subscribed) => subscribed !== uri) }
     }
     default:

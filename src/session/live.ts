@@ -5,6 +5,7 @@ import { StreamSession } from '../stream/stream-session.js'
 import type { Streams } from '../stream/streams.js'
 import { monotonic } from '../util/clock.js'
 import type { JSONRPCNotification, JSONRPCRequest, JSONRPCResponse } from '../wire/jsonrpc.js'
+import type { Limits } from '../wire/limits.js'
 import { PRIMING_PROTOCOL_VERSION } from '../wire/rules.js'
 import type { Deadlines } from './deadlines.js'
 import type { ResponseMode } from './exchange.js'
@@ -27,6 +28,9 @@ export interface LiveSessionHost {
   readonly responseMode: ResponseMode
   /** When an answer that takes its time becomes a stream. */
   readonly upgrades: Deadlines
+  /** How long a request may be unanswered while nothing is said on its behalf; undefined: for ever. */
+  readonly silences: Deadlines | undefined
+  readonly limits: Readonly<Limits>
   /** Whether a request may run a second time when nobody knows whether the first time was completed. */
   mayRepeat(
     request: JSONRPCRequest,
@@ -66,7 +70,7 @@ export class LiveSession {
     readonly id: string,
     readonly view: SessionView,
   ) {
-    const { nodeId, routing, store, streams, responseMode, upgrades, onerror } = host
+    const { nodeId, routing, store, streams, responseMode, upgrades, silences, onerror } = host
     const live = this
     const used = () => this.#used()
     const journal = async (message: JSONRPCRequest | JSONRPCNotification) => await this.#record?.add(message)
@@ -82,6 +86,7 @@ export class LiveSession {
       respond: (id, response) => this.running.respond(id, response),
       send: (message, related) => {
         this.usedAt = monotonic()
+        this.running.heard(message, related)
         return this.#outgoing.send(message, related)
       },
       closed: () => this.#closed(),
@@ -99,6 +104,8 @@ export class LiveSession {
       get streamSession() {
         return live.streamSession
       },
+      silences,
+      asks: (id) => this.#outgoing.asksFor(id),
       mayRepeat: (request) => host.mayRepeat(request, (method, params) => this.instance.call(method, params)),
     })
     this.#outgoing = new Outgoing(id, nodeId, this.running, streams.writers, this.#opening)
@@ -116,11 +123,13 @@ export class LiveSession {
     return this.running.size > 0 || this.#outgoing.waiting || this.instance.busy
   }
 
-  /** Whether something is awaited here that may still come: not if nobody has said anything for long. */
+  /**
+   * Whether something is awaited here that may still come: not if nobody has said anything for long. A request that runs for
+   * nobody, because its client is gone and has no way back to the answer, is not awaited.
+   */
   get awaited(): boolean {
-    if (!this.busy) return false
-    // In mode `json` a client that waits has nothing open but its POST.
-    return this.host.responseMode === 'json' || monotonic() - this.usedAt <= ABANDONED_AFTER
+    const owed = this.running.isWanted || this.#outgoing.waiting || this.instance.busy
+    return owed && monotonic() - this.usedAt <= ABANDONED_AFTER
   }
 
   /** As stored; undefined until `initialize` was answered. */
@@ -134,9 +143,10 @@ export class LiveSession {
 
   /** The record is in the store, as given. */
   recorded(record: SessionRecord): void {
-    const { store, routing, onerror } = this.host
+    const { store, limits, routing, onerror } = this.host
     this.#record = new LiveRecord(record, {
       store,
+      maxSubscriptions: limits.subscriptions,
       ttlOf: (record) => this.host.ttlOf(record),
       tellUpdated: (id, revision, held) => routing.updated(id, revision, held),
       teach: (message) => this.instance.tell(message),

@@ -32,6 +32,11 @@ export class Outgoing {
     return this.#requests.size > 0 || this.opening.busy
   }
 
+  /** Whether the client owes an answer to something that it was asked on behalf of one of its requests. */
+  asksFor(related: RequestId): boolean {
+    return this.#requests.asksFor(related)
+  }
+
   /** Resolves when the server may send more; undefined: at once. */
   send(message: JSONRPCRequest | JSONRPCNotification, related: RequestId | undefined): Promise<void> | undefined {
     if (related === undefined ? this.opening.takes(message) : this.running.drops(message, related)) return undefined
@@ -42,7 +47,7 @@ export class Outgoing {
   put(message: JSONRPCRequest | JSONRPCNotification, related?: RequestId): Promise<void> | undefined {
     const outgoing = this.#requests.rewritten(message)
     const text = JSON.stringify(outgoing)
-    if (isRequest(message) && isRequest(outgoing)) this.#requests.await(message, outgoing)
+    if (isRequest(message) && isRequest(outgoing)) this.#requests.await(message, outgoing, related)
     const exchange = related === undefined ? undefined : this.running.get(related)
     if (exchange?.send(outgoing, text)) return exchange.room()
     if (!this.#held) return this.writers.send(this.session, text)
@@ -64,8 +69,9 @@ export class Outgoing {
   /** A client's response, or progress, as the server knows it; undefined: it is not to a request of this instance. */
   incoming(message: JSONRPCMessage): JSONRPCMessage | undefined {
     if (isResponse(message)) {
-      const id = this.#requests.answered(message)
-      return id === undefined ? undefined : { ...message, id }
+      const asked = this.#requests.answered(message)
+      if (asked?.related !== undefined) this.running.listenTo(asked.related)
+      return asked && { ...message, id: asked.id }
     }
     const { params } = message
     const progressToken = this.#requests.progressToken(params?.progressToken)

@@ -6,14 +6,13 @@ import { Refusal } from '../wire/refusal.js'
 import { isSameJournal, journalled, replay } from './journal.js'
 import { follows, successor } from './revisions.js'
 
-/** Characters that the URIs of all subscriptions may have: the record is written as a whole with each of them. */
-const MAX_SUBSCRIPTIONS = 256 * 1024
-
 /** How often a change is tried when the store has another revision each time: each time another node got its own change in. */
 const MAX_ATTEMPTS = 50
 
 export interface RecordHost {
   readonly store: SessionStore
+  /** Characters that the URIs of all subscriptions may have: the record is written as a whole with each of them. */
+  readonly maxSubscriptions: number
   /** Time to live of a record from now, in ms. */
   ttlOf(record: SessionRecord): number
   /** Tells the session's other instances of a new revision; never rejects. */
@@ -58,7 +57,7 @@ export class LiveRecord {
           if (this.#record.revision === known.revision) break
           continue
         }
-        if (sizeOf(journal) > MAX_SUBSCRIPTIONS) throw new Refusal('tooManySubscriptions')
+        if (sizeOf(journal) > this.host.maxSubscriptions) throw new Refusal('tooManySubscriptions')
         if (attempts === MAX_ATTEMPTS) throw this.#givenUp()
         if (await this.#replace(known.revision, successor(known, journal))) break
         if (!(await this.#reconcile())) throw new Refusal('sessionNotFound')

@@ -1,7 +1,9 @@
 /** The client's requests that run on a live session here, each until it is answered, cancelled or left to another node. */
-import { outcomeUnknown, type UnfinishedStream } from '../stream/unfinished.js'
+import { outcomeUnknown, timedOut, type UnfinishedStream } from '../stream/unfinished.js'
 import { asError } from '../util/error.js'
+import { nextTurn } from '../util/next-turn.js'
 import {
+  isObject,
   isRequest,
   type JSONRPCMessage,
   type JSONRPCNotification,
@@ -13,10 +15,12 @@ import type { HttpRequest } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
 import { resumesAnswers } from '../wire/rules.js'
 import type { MessageExtra } from '../wire/sdk.js'
+import type { Deadlines } from './deadlines.js'
 import { Exchange, type ExchangeHost, type ExchangeOptions } from './exchange.js'
 import type { Instance } from './instance.js'
 import { isStateBearing } from './journal.js'
 import { RequestExtra } from './message-extra.js'
+import { Silences } from './silences.js'
 
 /** Cancelled or handed-over request ids, kept so that late messages of theirs are dropped. */
 const MAX_ABANDONED = 1000
@@ -26,6 +30,10 @@ export interface RunningRequestsHost extends Omit<ExchangeHost, 'onlost'> {
   journal(request: JSONRPCRequest): Promise<void>
   /** Whether a request may run a second time when nobody knows whether the first time was completed. */
   mayRepeat(request: JSONRPCRequest): Promise<boolean>
+  /** How long a request may be unanswered while nothing is said on its behalf; undefined: for ever. */
+  readonly silences: Deadlines | undefined
+  /** Whether the client owes an answer to something that it was asked on behalf of a request. */
+  asks(id: RequestId): boolean
   /** A request has ended here. */
   used(): void
   onerror(error: Error): void
@@ -35,11 +43,13 @@ export class RunningRequests {
   readonly #exchanges = new Map<RequestId, Exchange>()
   readonly #abandoned = new Set<RequestId>()
   readonly #exchangeHost: ExchangeHost
+  readonly #silences: Silences
 
   constructor(
     private readonly instance: Instance,
     private readonly host: RunningRequestsHost,
   ) {
+    this.#silences = new Silences(host.silences, (id) => this.#timeOut(id))
     this.#exchangeHost = {
       streams: host.streams,
       responseMode: host.responseMode,
@@ -58,6 +68,16 @@ export class RunningRequests {
     return this.#exchanges.size
   }
 
+  /** Whether a client waits for an answer on the connection of its POST. */
+  get isFollowed(): boolean {
+    return this.#all().some((exchange) => exchange.isFollowed)
+  }
+
+  /** Whether a client waits for an answer, or may come back for it. */
+  get isWanted(): boolean {
+    return this.#all().some((exchange) => exchange.isWanted)
+  }
+
   /** The exchange that a running request is part of. */
   get(id: RequestId): Exchange | undefined {
     return this.#exchanges.get(id)
@@ -70,9 +90,27 @@ export class RunningRequests {
   }
 
   /** Hands requests that came together to the server. */
-  start(requests: readonly JSONRPCRequest[], request: HttpRequest, options: Omit<ExchangeOptions, 'resumes'>): void {
+  start(
+    requests: readonly JSONRPCRequest[],
+    request: HttpRequest,
+    options: Omit<ExchangeOptions, 'resumes'>,
+  ): Promise<void> | undefined {
     const exchange = this.#exchange(requests, { ...options, resumes: resumesAnswers(request) })
-    for (const message of requests) this.#run(message, request, exchange)
+    const [first, ...others] = requests
+    if (first) this.#run(first, request, exchange)
+    return others.length > 0 ? this.#runOneByOne(others, request, exchange) : undefined
+  }
+
+  /** The server said something: the request that it is on behalf of is not silent. */
+  heard(message: JSONRPCRequest | JSONRPCNotification, related: RequestId | undefined): void {
+    if (!this.host.silences) return
+    const id = related ?? this.#reported(message)
+    if (id !== undefined) this.listenTo(id)
+  }
+
+  /** A request may be silent from now on, for as long as any. */
+  listenTo(id: RequestId): void {
+    if (this.#exchanges.has(id)) this.#silences.heard(id)
   }
 
   /** The server's response to a request. */
@@ -80,18 +118,19 @@ export class RunningRequests {
     const exchange = this.#exchanges.get(id)
     if (!exchange) return
     const request = exchange.request(id)
+    this.#silences.forget(id)
     if (request && isStateBearing(request) && 'result' in response) {
       try {
         await this.host.journal(request)
       } catch (error) {
-        this.#exchanges.delete(id)
+        this.#release(id)
         exchange.refuse(error instanceof Refusal ? error : new Refusal('unavailable'), id)
         return this.host.used()
       }
       // It was cancelled, or the session ended, meanwhile.
       if (this.#exchanges.get(id) !== exchange) return
     }
-    this.#exchanges.delete(id)
+    this.#release(id)
     try {
       exchange.respond(id, response)
     } catch (error) {
@@ -127,7 +166,8 @@ export class RunningRequests {
     if (requests.length === 0) return writer.end()
     const options = { reply: undefined, batch: false, resumes: true, stream: { id: stream, writer }, progress }
     const exchange = this.#exchange(requests, options)
-    for (const message of requests) {
+    for (const [index, message] of requests.entries()) {
+      if (index > 0) await nextTurn()
       const repeat = await this.host.mayRepeat(message).catch((error) => {
         this.host.onerror(asError(error))
         return false
@@ -135,7 +175,7 @@ export class RunningRequests {
       if (this.#exchanges.get(message.id) !== exchange) continue
       if (repeat) this.#run(message, request, exchange)
       else {
-        this.#exchanges.delete(message.id)
+        this.#release(message.id)
         exchange.respond(message.id, outcomeUnknown(message.id))
       }
     }
@@ -166,7 +206,7 @@ export class RunningRequests {
   /** The instance is out of use: all requests end, with an error, or without a word if the session is over. */
   close(over: boolean): void {
     const exchanges = this.#all()
-    this.#exchanges.clear()
+    for (const id of [...this.#exchanges.keys()]) this.#release(id)
     for (const exchange of exchanges) {
       if (over) exchange.abandon()
       else for (const { id } of exchange.unanswered) exchange.respond(id, outcomeUnknown(id))
@@ -186,12 +226,21 @@ export class RunningRequests {
     return exchange
   }
 
+  /** Each in a turn of the event loop, so that a batch does not block it. One may be cancelled before its turn. */
+  async #runOneByOne(requests: readonly JSONRPCRequest[], request: HttpRequest, exchange: Exchange): Promise<void> {
+    for (const message of requests) {
+      await nextTurn()
+      if (this.#exchanges.get(message.id) === exchange) this.#run(message, request, exchange)
+    }
+  }
+
   #run(message: JSONRPCRequest, request: HttpRequest, exchange: Exchange): void {
+    this.#silences.heard(message.id)
     try {
       this.instance.dispatch(message, new RequestExtra(request, exchange))
     } catch (error) {
       this.host.onerror(asError(error))
-      this.#exchanges.delete(message.id)
+      this.#release(message.id)
       exchange.refuse(new Refusal('internal'), message.id)
       this.host.used()
     }
@@ -205,8 +254,37 @@ export class RunningRequests {
     }
   }
 
-  #abandon(id: RequestId): void {
+  #timeOut(id: RequestId): void {
+    if (this.host.asks(id)) {
+      // It waits for its client, not its client for it.
+      this.listenTo(id)
+      return
+    }
+    const exchange = this.#exchanges.get(id)
+    const request = exchange?.request(id)
+    if (!exchange || !request) return
+    this.#giveUp([request])
+    exchange.respond(id, timedOut(id))
+    this.host.used()
+  }
+
+  /** The request whose progress a notification reports, if it does. */
+  #reported({ method, params }: JSONRPCRequest | JSONRPCNotification): RequestId | undefined {
+    if (method !== 'notifications/progress') return undefined
+    for (const [id, exchange] of this.#exchanges) {
+      const meta = exchange.request(id)?.params?._meta
+      if (isObject(meta) && meta.progressToken === params?.progressToken) return id
+    }
+    return undefined
+  }
+
+  #release(id: RequestId): void {
     this.#exchanges.delete(id)
+    this.#silences.forget(id)
+  }
+
+  #abandon(id: RequestId): void {
+    this.#release(id)
     this.#abandoned.add(id)
     const [oldest] = this.#abandoned
     if (oldest !== undefined && this.#abandoned.size > MAX_ABANDONED) this.#abandoned.delete(oldest)

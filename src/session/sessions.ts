@@ -11,6 +11,7 @@ import { monotonic } from '../util/clock.js'
 import { Interval } from '../util/interval.js'
 import { within } from '../util/within.js'
 import type { JSONRPCRequest } from '../wire/jsonrpc.js'
+import type { Limits } from '../wire/limits.js'
 import type { Caller, HttpRequest } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
 import { isSessionId } from '../wire/rules.js'
@@ -46,6 +47,8 @@ export interface SessionsOptions {
   sessionIdGenerator(): string
   responseMode: ResponseMode
   upgradeAfter: number
+  silence: number
+  limits: Readonly<Limits>
   liveIdle: number
   maxLiveSessions: number
   mayRepeat: ((request: { method: string; params?: JSONRPCRequest['params'] }, safe: boolean) => boolean) | undefined
@@ -76,7 +79,7 @@ export class Sessions {
     private readonly streams: Streams,
     private readonly options: SessionsOptions,
   ) {
-    const { hooks, onerror, responseMode, upgradeAfter, liveIdle, maxLiveSessions } = options
+    const { hooks, onerror, responseMode, upgradeAfter, silence, limits, liveIdle, maxLiveSessions } = options
     const { node } = cluster
     const { connections } = streams
     this.#residents = new Residents({
@@ -133,6 +136,8 @@ export class Sessions {
       store: backend.sessions,
       responseMode,
       upgrades: new Deadlines(upgradeAfter, onerror),
+      silences: silence === Number.POSITIVE_INFINITY ? undefined : new Deadlines(silence, onerror),
+      limits,
       mayRepeat: async (request, call) => {
         const safe = await isSafe(request, call)
         return options.mayRepeat ? options.mayRepeat(request, safe) : safe
@@ -374,7 +379,7 @@ export class Sessions {
     if (this.#holdings.size === 0 && this.#residents.size === 0 && open.size === 0) this.#sweeper.stop()
     const doubtful: Resident[] = []
     this.#residents.sweep((busy) => {
-      if (connections.count(busy.live.id) > 0) busy.live.usedAt = monotonic()
+      if (connections.count(busy.live.id) > 0 || busy.live.running.isFollowed) busy.live.usedAt = monotonic()
       if (!busy.checking && this.#freshness.doubt(busy.live)) doubtful.push(busy)
     })
     this.#freshness.forgetStreams((id) => connections.count(id) > 0)

@@ -52,6 +52,16 @@ export function messagesLost(id: RequestId): JSONRPCErrorResponse {
   }
 }
 
+/** The answer to a request of which nothing was heard for too long. */
+export function timedOut(id: RequestId): JSONRPCErrorResponse {
+  return {
+    jsonrpc: '2.0',
+    id,
+    // As the SDKs' own `RequestTimeout`.
+    error: { code: -32001, message: 'Request timed out', data: { reason: 'timed-out' } },
+  }
+}
+
 /** Answers what is left of a stream with an error, because it cannot be finished here. */
 export function giveUp({ requests, writer }: UnfinishedStream): void {
   for (const { id } of requests) writer.push(JSON.stringify(outcomeUnknown(id)))

@@ -57,24 +57,60 @@ export function isResponse(message: JSONRPCMessage): message is JSONRPCResponse 
   return !('method' in message)
 }
 
-/** Whether a parsed JSON value is one JSON-RPC message. This is all that is checked of a body before it is used. */
+/** The members that messages may have: the SDKs ignore a message with any other, and do not answer it. */
+const CALL_MEMBERS = new Set(['jsonrpc', 'id', 'method', 'params'])
+const RESULT_MEMBERS = new Set(['jsonrpc', 'id', 'result'])
+const ERROR_MEMBERS = new Set(['jsonrpc', 'id', 'error'])
+/** In `_meta`, the task that a message belongs to (2025-11-25, basic/utilities/tasks, "Related Task Metadata"). */
+const RELATED_TASK = 'io.modelcontextprotocol/related-task'
+
+/**
+ * Whether a parsed JSON value is one JSON-RPC message. What both SDK lines ignore in silence is none: a request would never be
+ * answered, and a response, accepted, would never reach who waits for it. What is in `params` is for the method to judge.
+ */
 export function isMessage(value: unknown): value is JSONRPCMessage {
   if (!isObject(value) || value.jsonrpc !== '2.0') return false
-  if (typeof value.method === 'string') {
-    return (!('id' in value) || isRequestId(value.id)) && (value.params === undefined || isObject(value.params))
+  if ('method' in value) {
+    const { method, params } = value
+    return (
+      typeof method === 'string' &&
+      hasOnly(value, CALL_MEMBERS) &&
+      (!('id' in value) || isRequestId(value.id)) &&
+      (params === undefined || (isObject(params) && isMeta(params._meta)))
+    )
   }
-  if ('method' in value) return false
-  if (isObject(value.result)) return isRequestId(value.id) && !('error' in value)
+  const { id, result, error } = value
+  if (isObject(result)) {
+    // Line 2 takes any members in the `_meta` of a result.
+    return hasOnly(value, RESULT_MEMBERS) && isRequestId(id) && (result._meta === undefined || isObject(result._meta))
+  }
   return (
-    isObject(value.error) &&
-    Number.isInteger(value.error.code) &&
-    typeof value.error.message === 'string' &&
-    (value.id === undefined || isRequestId(value.id))
+    isObject(error) &&
+    hasOnly(value, ERROR_MEMBERS) &&
+    Number.isSafeInteger(error.code) &&
+    typeof error.message === 'string' &&
+    (id === undefined || isRequestId(id))
   )
 }
 
+function hasOnly(value: object, members: ReadonlySet<string>): boolean {
+  for (const member in value) if (!members.has(member)) return false
+  return true
+}
+
+function isMeta(meta: unknown): boolean {
+  if (meta === undefined) return true
+  if (!isObject(meta)) return false
+  const { progressToken, [RELATED_TASK]: task } = meta
+  return (
+    (progressToken === undefined || isRequestId(progressToken)) &&
+    (task === undefined || (isObject(task) && typeof task.taskId === 'string'))
+  )
+}
+
+/** Also of progress tokens. A greater integer is not the same for everybody who reads it. */
 export function isRequestId(value: unknown): value is RequestId {
-  return typeof value === 'string' || Number.isInteger(value)
+  return typeof value === 'string' || Number.isSafeInteger(value)
 }
 
 export function isObject(value: unknown): value is { [key: string]: unknown } {

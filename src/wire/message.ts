@@ -31,6 +31,8 @@ export type ReplyHeaders = Record<string, string>
 
 /** The answer to one request: `send` or `stream`, once. */
 export interface HttpReply {
+  /** Whether the connection is gone or the answer is complete. */
+  readonly closed: boolean
   /** Answers with a whole body. Does nothing if the request was answered already. */
   send(status: number, headers: ReplyHeaders, body?: string): void
   /**

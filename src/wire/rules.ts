@@ -25,6 +25,18 @@ const USUAL_ACCEPT = 'application/json, text/event-stream'
 
 const JSON_TYPE = /^\s*application\/json\s*(;|$)/i
 
+/** The headers that are read of each request, and those that are read where Origin or Host is checked. */
+const READ = ['accept', 'content-type', 'mcp-session-id', 'mcp-protocol-version', 'last-event-id', 'user-agent']
+const READ_BY_GUARD = [...READ, 'origin', 'host']
+
+/** RFC 6585, section 5. */
+export function checkHeaders(request: HttpRequest, limit: number, isGuarded: boolean): void {
+  for (const name of isGuarded ? READ_BY_GUARD : READ) {
+    const value = request.header(name)
+    if (value !== undefined && value.length > limit) throw new Refusal('headerTooLong')
+  }
+}
+
 /** Accept: basic/transports, "Sending Messages to the Server". Content-Type: RFC 9110, section 8.3. */
 export function checkPost(request: HttpRequest): void {
   const accept = request.header('accept')

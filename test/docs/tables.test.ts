@@ -54,6 +54,7 @@ it('the table of answers on the wire is what the handler answers', () => {
 function answerOf(name: RefusalName): string[] {
   const cells: string[] = []
   const reply: HttpReply = {
+    closed: false,
     send(status, headers, body) {
       const { error } = JSON.parse(body ?? '') as { error: { code: number } }
       const notable = Object.entries(headers).filter(([header]) => header !== 'content-type')

@@ -41,6 +41,26 @@ describe.each(DOORS)('through the %s adapter', (name) => {
     expect((await send(at.door, { body: initializeMessage() })).status).toBe(200)
   })
 
+  test('what is over a limit is refused, with its status, and the transport is still to be had', async () => {
+    const at = await connected(name, { limits: { initialize: 200, id: 10, batch: 2 } })
+    const large = initializeMessage({ capabilities: { experimental: { x: 'x'.repeat(200) } } })
+    expectRefused(await send(at.door, { body: large }), 413, -32000)
+    expectRefused(await send(at.door, { body: { ...initializeMessage(), id: 'x'.repeat(11) } }), 400, -32600)
+    expectRefused(await send(at.door, { body: { ...initializeMessage(), extra: 1 } }), 400, -32600)
+    const deep = JSON.stringify(initializeMessage()).replace('{}', `{"x":${'['.repeat(1e5)}${']'.repeat(1e5)}}`)
+    expectRefused(await send(at.door, { body: deep }), 400, -32600)
+    expectRefused(
+      await send(at.door, { body: initializeMessage(), headers: { accept: 'x'.repeat(5000) } }),
+      431,
+      -32000,
+    )
+    expect(at.server.messages).toEqual([])
+    expect(at.closed).not.toHaveBeenCalled()
+    const client = await openSession(at.door, { version: '2025-03-26' })
+    expectRefused(await client.post([ping(1), ping(2), ping(3)]), 400, -32600)
+    expect((await client.post([ping(1), ping(2)])).body).toHaveLength(2)
+  })
+
   test('initialize with a stale session id begins the transport’s session', async () => {
     const at = await connected(name)
     const answer = await send(at.door, { headers: { 'mcp-session-id': randomUUID() }, body: initializeMessage() })

@@ -59,6 +59,119 @@ const ROWS: Record<string, Row> = {
     status: 400,
     code: -32600,
   },
+  'a message with a member that none has': {
+    sent: { body: request(5, 'ping', { extra: true }) },
+    status: 400,
+    code: -32600,
+    id: 5,
+  },
+  'a request that is a response, too': {
+    sent: { body: request(5, 'ping', { result: {} }) },
+    status: 400,
+    code: -32600,
+    id: 5,
+  },
+  ...Object.fromEntries(
+    [
+      5,
+      null,
+      [],
+      { progressToken: 1.5 },
+      { progressToken: null },
+      { progressToken: {} },
+      { progressToken: 2 ** 53 },
+      { 'io.modelcontextprotocol/related-task': 'x' },
+    ].map((_meta): [string, Row] => [
+      `_meta that is ${JSON.stringify(_meta)}`,
+      { sent: { body: request('m', 'ping', { params: { _meta } }) }, status: 400, code: -32600, id: 'm' },
+    ]),
+  ),
+  'an integer id that not everybody reads alike': {
+    sent: { body: '{"jsonrpc":"2.0","id":9007199254740993,"method":"ping"}' },
+    status: 400,
+    code: -32600,
+  },
+  'a response with a member that none has': {
+    sent: { body: { jsonrpc: '2.0', id: 'x', result: {}, extra: true } },
+    status: 400,
+    code: -32600,
+  },
+
+  // limits of what a body holds
+  'a batch of 101 messages': {
+    sent: { body: Array.from({ length: 101 }, (_, id) => request(id)) },
+    status: 400,
+    code: -32600,
+    version: '2025-03-26',
+    message: /too many/,
+  },
+  'a body of 129 levels': {
+    sent: { body: `{"jsonrpc":"2.0","id":5,"method":"echo","params":{"x":${'['.repeat(127)}${']'.repeat(127)}}}` },
+    status: 400,
+    code: -32600,
+    id: 5,
+    message: /nested/,
+  },
+  'initialize of 100,000 levels': {
+    sent: {
+      body: JSON.stringify(initializeMessage()).replace('{}', `{"x":${'['.repeat(1e5)}${']'.repeat(1e5)}}`),
+    },
+    status: 400,
+    code: -32600,
+    id: 'init',
+    outside: true,
+    message: /nested/,
+  },
+  'an id of 1,025 characters': { sent: { body: request('x'.repeat(1025)) }, status: 400, code: -32600 },
+  'a progress token of 1,025 characters': {
+    sent: { body: request(5, 'echo', { params: { _meta: { progressToken: 'x'.repeat(1025) } } }) },
+    status: 400,
+    code: -32600,
+    id: 5,
+  },
+  'cancelled for an id of 1,025 characters': {
+    sent: { body: notification('notifications/cancelled', { requestId: 'x'.repeat(1025) }) },
+    status: 400,
+    code: -32600,
+  },
+  'progress for a token of 1,025 characters': {
+    sent: { body: notification('notifications/progress', { progressToken: 'x'.repeat(1025), progress: 1 }) },
+    status: 400,
+    code: -32600,
+  },
+  'a response with an id of 1,025 characters': {
+    sent: { body: { jsonrpc: '2.0', id: 'x'.repeat(1025), result: {} } },
+    status: 400,
+    code: -32600,
+  },
+  'initialize with more than 65,536 characters of the client': {
+    sent: { body: initializeMessage({ capabilities: { experimental: { x: 'x'.repeat(65_536) } } }) },
+    status: 413,
+    code: -32000,
+    id: 'init',
+    outside: true,
+  },
+  'a body that may have few levels': {
+    sent: { body: request(5, 'echo', { params: { x: { y: {} } } }) },
+    options: { limits: { depth: 3 } },
+    status: 400,
+    code: -32600,
+    id: 5,
+  },
+  ...Object.fromEntries(
+    ['accept', 'content-type', 'mcp-protocol-version', 'last-event-id', 'user-agent', 'origin'].map(
+      (name): [string, Row] => [
+        `a header ${name} of 4,097 characters`,
+        {
+          sent: { method: 'GET', headers: { [name]: 'x'.repeat(4097) } },
+          options: { allowedOrigins: ['https://app.example'] },
+          status: 431,
+          code: -32000,
+        },
+      ],
+    ),
+  ),
+
   'a batch on 2025-06-18': { sent: { body: [request(1)] }, status: 400, code: -32600, version: '2025-06-18' },
   'a batch on 2025-11-25': { sent: { body: [request(1)] }, status: 400, code: -32600, version: '2025-11-25' },
   'a batch of notifications on 2025-11-25': {
@@ -200,7 +313,7 @@ const ROWS: Record<string, Row> = {
 
   // Last-Event-ID
   ...Object.fromEntries(
-    ['x', '0', '..', 'standalone', '1.2.3', `${'a'.repeat(12)}.standalone.1`, 'a'.repeat(5000), '__proto__'].map(
+    ['x', '0', '..', 'standalone', '1.2.3', `${'a'.repeat(12)}.standalone.1`, 'a'.repeat(4000), '__proto__'].map(
       (id): [string, Row] => [
         `GET after '${id.slice(0, 30)}'`,
         { sent: { method: 'GET', headers: { 'last-event-id': id } }, status: 400, code: -32000 },

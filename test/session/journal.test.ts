@@ -56,24 +56,34 @@ describe('the journal', () => {
     expect(backend.calls.count('sessions.update')).toBe(0)
   })
 
-  test('is replayed compacted and in order, with the parameters that the client sent', async () => {
+  test('is replayed compacted and in order, with what the client sent that a restore needs', async () => {
     const { backend, client } = await stored({ capabilities: { sampling: { x: 1 } } })
     await client.request('resources/subscribe', { uri: 'test://b' })
     await client.request('logging/setLevel', { level: 'debug' })
     await client.request('resources/subscribe', { uri: 'test://a' })
     await client.request('resources/subscribe', { uri: 'test://gone' })
-    await client.request('logging/setLevel', { level: 'warning', _meta: { kept: true } })
+    await client.request('logging/setLevel', { level: 'warning', _meta: { kept: false } })
     await client.request('resources/unsubscribe', { uri: 'test://gone' })
     await client.request('resources/subscribe', { uri: 'test://a' })
     const expected = [
       ['initialize', { protocolVersion: '2025-11-25', capabilities: { sampling: { x: 1 } }, clientInfo: CLIENT_INFO }],
       ['notifications/initialized', undefined],
-      ['logging/setLevel', { level: 'warning', _meta: { kept: true } }],
+      ['logging/setLevel', { level: 'warning' }],
       ['resources/subscribe', { uri: 'test://b' }],
       ['resources/subscribe', { uri: 'test://a' }],
     ]
     expect(await told(client, backend)).toEqual(expected)
     expect(await told(client, backend)).toEqual(expected)
+  })
+
+  test('has no log level that is none, and no URI that is no text, even if the server takes them', async () => {
+    const { backend, client } = await stored()
+    await client.request('logging/setLevel')
+    await client.request('resources/subscribe')
+    for (const level of ['trace', 5, null, { x: 'x' }, ['info']]) await client.request('logging/setLevel', { level })
+    for (const uri of [5, null, {}, ['x']]) await client.request('resources/subscribe', { uri })
+    const methods = (await told(client, backend)).map(([method]) => method)
+    expect(methods).toEqual(['initialize', 'notifications/initialized'])
   })
 
   test('of a client that never said `initialized` does not say so', async () => {
