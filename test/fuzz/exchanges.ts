@@ -122,7 +122,7 @@ const changed = fc
     for (const step of at) {
       const children = Object.values(place).filter((child) => child !== null && typeof child === 'object')
       const child = children[step % Math.max(children.length, 1)]
-      if (child) place = child as { [key: string]: Json }
+      if (child && !Array.isArray(child)) place = child as { [key: string]: Json }
     }
     const keys = Object.keys(place)
     const chosen = (at.length % 2 === 0 ? key : keys[(at[0] ?? 0) % Math.max(keys.length, 1)]) ?? key
