@@ -62,8 +62,8 @@ export function bounded(given: Backend | undefined, timeout: number, onerror: (e
       list: () => listStepByStep(sessions, call, onerror),
       ...(getState && { getState: (id, key) => call('getState', () => getState.call(sessions, id, key)) }),
       ...(setState && {
-        setState: (id, key, value, expected) =>
-          call('setState', () => setState.call(sessions, id, key, value, expected)),
+        setState: (id, key, value, expected, limit) =>
+          call('setState', () => setState.call(sessions, id, key, value, expected, limit)),
       }),
     },
     events: {

@@ -104,6 +104,35 @@ export const MIGRATIONS = [
   ALTER TABLE streams ADD COLUMN batch TEXT;
   ALTER TABLE batches ADD COLUMN at INTEGER NOT NULL DEFAULT 0;
   `,
+
+  // What the streams of a session weigh together, by triggers: whatever removes a stream, the total is right. A stream weighs
+  // nothing before its first append under this version. emptied: it has ended, and its events were dropped.
+  `
+  ALTER TABLE streams ADD COLUMN head_size INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE streams ADD COLUMN weight INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE streams ADD COLUMN ended_at INTEGER;
+  ALTER TABLE streams ADD COLUMN emptied INTEGER NOT NULL DEFAULT 0;
+  CREATE INDEX streams_ended ON streams (session, emptied, ended_at) WHERE ended = 1;
+  CREATE INDEX streams_unfinished ON streams (session) WHERE ended = 0;
+
+  CREATE TABLE session_weights (
+    session TEXT PRIMARY KEY,
+    total INTEGER NOT NULL
+  ) WITHOUT ROWID;
+  CREATE TRIGGER stream_weighed AFTER UPDATE OF weight ON streams WHEN new.weight <> old.weight BEGIN
+    INSERT INTO session_weights (session, total) VALUES (new.session, new.weight - old.weight)
+    ON CONFLICT (session) DO UPDATE SET total = total + excluded.total;
+  END;
+  CREATE TRIGGER stream_removed AFTER DELETE ON streams WHEN old.weight > 0 BEGIN
+    UPDATE session_weights SET total = total - old.weight WHERE session = old.session;
+    DELETE FROM session_weights WHERE session = old.session AND total <= 0;
+  END;
+
+  -- UTF-16 code units of key and value. In an index with all that is asked for: beside a value it would be read with the value.
+  ALTER TABLE state ADD COLUMN size INTEGER NOT NULL DEFAULT 0;
+  UPDATE state SET size = length(key) + length(value);
+  CREATE INDEX state_sizes ON state (session, key, size);
+  `,
 ]
 
 /** Brings the file to the newest version; of several processes that open it at once, one does the work. */
