@@ -20,6 +20,12 @@ export function prepareBudget(
   { maxEvents, maxBytes, maxSessionBytes }: Required<Retention>,
   removeStream: (n: number) => void,
 ) {
+  const countAppend = db
+    .prepare<[string], number>(
+      `INSERT INTO session_weights (session, total, appends) VALUES (?, 0, 1)
+       ON CONFLICT (session) DO UPDATE SET appends = appends + 1 RETURNING appends`,
+    )
+    .pluck()
   const total = db.prepare<[string], number>('SELECT total FROM session_weights WHERE session = ?').pluck()
   const expired = db
     .prepare<[string, number], number>(
@@ -28,13 +34,12 @@ export function prepareBudget(
     .pluck()
   const endedFirst = db.prepare<[string, number], { n: number; emptied: 0 | 1 }>(
     `SELECT n, emptied FROM streams WHERE session = ? AND ended = 1 AND n <> ?
-     ORDER BY emptied, ended_at, n LIMIT 1`,
+     ORDER BY emptied, appended LIMIT 1`,
   )
-  // Each append changes when a stream expires, so it also says which was quiet for longest. There are as many of these as
-  // requests that run, and they need no index that would change with each append.
+  // There are about as many of these as requests that run: they need no index, which would change with each append.
   const quietest = db.prepare<[string, number], StreamEvents>(
     `SELECT n, first, last, size FROM streams WHERE session = ? AND ended = 0 AND n <> ? AND first < last
-     ORDER BY expires_at, n LIMIT 1`,
+     ORDER BY appended LIMIT 1`,
   )
   const sizes = db.prepare<[number], { position: number; size: number }>(
     'SELECT position, size FROM events WHERE stream = ? ORDER BY position',
@@ -64,6 +69,9 @@ export function prepareBudget(
   return {
     /** What of a stream is within its own bounds. */
     trim: (stream: StreamEvents): Kept => trim(stream, { events: maxEvents, bytes: maxBytes }),
+
+    /** Which append of its session this is. */
+    nextAppend: (session: string): number => countAppend.get(session) ?? 0,
 
     /** A stream was appended to, and its weight is set: what is too much goes. */
     appended(session: string, own: StreamEvents, time: number): void {

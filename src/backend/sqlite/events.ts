@@ -88,10 +88,11 @@ function prepare(db: Sqlite.Database, now: () => number, retention: Required<Ret
     size: number
     batches: number
     batch: string | null
-    endedAt: number | null
+    ended: 0 | 1
+    appended: number
   }>(
     `UPDATE streams SET first = @first, last = @last, size = @size, batches = @batches, batch = @batch,
-       ended = @endedAt IS NOT NULL, ended_at = @endedAt, emptied = @endedAt IS NOT NULL AND @first > @last,
+       ended = @ended, emptied = @ended AND @first > @last, appended = @appended,
        weight = head_size + ${STREAM_WEIGHT} + @size
      WHERE n = @n`,
   )
@@ -195,7 +196,8 @@ function prepare(db: Sqlite.Database, now: () => number, retention: Required<Ret
         ...kept,
         batches,
         batch: isKnown ? batch.id : row.batch,
-        endedAt: batch.end ? time : null,
+        ended: batch.end ? 1 : 0,
+        appended: budget.nextAppend(session),
       })
       keep(row, batch.end ?? false, time)
       budget.appended(session, kept, time)

@@ -106,22 +106,24 @@ export const MIGRATIONS = [
   `,
 
   // What the streams of a session weigh together, by triggers: whatever removes a stream, the total is right. A stream weighs
-  // nothing before its first append under this version. emptied: it has ended, and its events were dropped.
+  // nothing before its first append under this version. appended: which of the session's appends was its last one, for a clock
+  // may say the same of two; emptied: it has ended, and its events were dropped.
   `
   ALTER TABLE streams ADD COLUMN head_size INTEGER NOT NULL DEFAULT 0;
   ALTER TABLE streams ADD COLUMN weight INTEGER NOT NULL DEFAULT 0;
-  ALTER TABLE streams ADD COLUMN ended_at INTEGER;
+  ALTER TABLE streams ADD COLUMN appended INTEGER NOT NULL DEFAULT 0;
   ALTER TABLE streams ADD COLUMN emptied INTEGER NOT NULL DEFAULT 0;
-  CREATE INDEX streams_ended ON streams (session, emptied, ended_at) WHERE ended = 1;
+  CREATE INDEX streams_ended ON streams (session, emptied, appended) WHERE ended = 1;
   CREATE INDEX streams_unfinished ON streams (session) WHERE ended = 0;
 
   CREATE TABLE session_weights (
     session TEXT PRIMARY KEY,
-    total INTEGER NOT NULL
+    total INTEGER NOT NULL,
+    -- How many there were since the row was made.
+    appends INTEGER NOT NULL
   ) WITHOUT ROWID;
   CREATE TRIGGER stream_weighed AFTER UPDATE OF weight ON streams WHEN new.weight <> old.weight BEGIN
-    INSERT INTO session_weights (session, total) VALUES (new.session, new.weight - old.weight)
-    ON CONFLICT (session) DO UPDATE SET total = total + excluded.total;
+    UPDATE session_weights SET total = total + new.weight - old.weight WHERE session = new.session;
   END;
   CREATE TRIGGER stream_removed AFTER DELETE ON streams WHEN old.weight > 0 BEGIN
     UPDATE session_weights SET total = total - old.weight WHERE session = old.session;

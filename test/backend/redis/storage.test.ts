@@ -18,7 +18,7 @@ describeWith('what Redis keeps', await redisUrl(), (url) => {
     onTestFinished(() => client.disconnect())
     for (const [index, id] of STRANGE_IDS.entries()) {
       await fill(backend, id)
-      expect(await client.keys(`${prefix}:*`)).toHaveLength(index + 1 + 8)
+      expect(await client.keys(`${prefix}:*`)).toHaveLength(index + 1 + 10)
       await empty(backend, id)
       const left = await client.keys(`${prefix}:*`)
       expect(left.filter((key) => !key.startsWith(`${prefix}:deleted:`))).toEqual([])
@@ -36,7 +36,7 @@ describeWith('what Redis keeps', await redisUrl(), (url) => {
     await empty(backend, 'deleted')
     await backend.bus.beat('node', MINUTE)
     const keys = await client.keys(`${prefix}:*`)
-    expect(keys).toHaveLength(11)
+    expect(keys).toHaveLength(13)
     for (const key of keys) expect(await client.pttl(key), key).toBeGreaterThan(0)
   })
 
@@ -175,6 +175,8 @@ describeWith('what a Redis Cluster keeps', await redisClusterNodes(), (nodes) =>
         for (const key of [
           names.deleted(session),
           names.streams(session),
+          names.weights(session),
+          names.spare(session),
           names.stream(session, '}{a}'),
           names.events(session, '{b}'),
           names.batches(session, '{c}'),

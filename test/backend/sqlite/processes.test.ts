@@ -128,7 +128,7 @@ function downgrade(): void {
     ['streams', 'batch'],
     ['streams', 'head_size'],
     ['streams', 'weight'],
-    ['streams', 'ended_at'],
+    ['streams', 'appended'],
     ['streams', 'emptied'],
     ['state', 'size'],
     ['batches', 'at'],
