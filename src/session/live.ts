@@ -5,6 +5,7 @@ import { StreamSession } from '../stream/stream-session.js'
 import type { Streams } from '../stream/streams.js'
 import { monotonic } from '../util/clock.js'
 import type { JSONRPCNotification, JSONRPCRequest, JSONRPCResponse } from '../wire/jsonrpc.js'
+import type { Limits } from '../wire/limits.js'
 import { PRIMING_PROTOCOL_VERSION } from '../wire/rules.js'
 import type { Deadlines } from './deadlines.js'
 import type { ResponseMode } from './exchange.js'
@@ -25,6 +26,7 @@ export interface LiveSessionHost {
   readonly streams: Streams
   readonly store: SessionStore
   readonly responseMode: ResponseMode
+  readonly limits: Readonly<Limits>
   /** When an answer that takes its time becomes a stream. */
   readonly upgrades: Deadlines
   /** Whether a request may run a second time when nobody knows whether the first time was completed. */
@@ -72,7 +74,7 @@ export class LiveSession {
     const journal = async (message: JSONRPCRequest | JSONRPCNotification) => await this.#record?.add(message)
     this.streamSession = new StreamSession(id, false)
     this.#opening = new OpeningQuestions({
-      state: store.getState && store.setState && new StoredState(store, id, 'all'),
+      state: store.getState && store.setState && new StoredState(store, id, undefined),
       restored: view.restored,
       ask: (request) => void this.#outgoing.put(request),
       answer: (response) => this.instance.dispatch(response),

@@ -11,6 +11,7 @@ import { monotonic } from '../util/clock.js'
 import { Interval } from '../util/interval.js'
 import { within } from '../util/within.js'
 import type { JSONRPCRequest } from '../wire/jsonrpc.js'
+import type { Limits } from '../wire/limits.js'
 import type { Caller, HttpRequest } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
 import { isSessionId } from '../wire/rules.js'
@@ -46,6 +47,7 @@ export interface SessionsOptions {
   sessionIdGenerator(): string
   responseMode: ResponseMode
   upgradeAfter: number
+  limits: Readonly<Limits>
   liveIdle: number
   maxLiveSessions: number
   mayRepeat: ((request: { method: string; params?: JSONRPCRequest['params'] }, safe: boolean) => boolean) | undefined
@@ -76,7 +78,7 @@ export class Sessions {
     private readonly streams: Streams,
     private readonly options: SessionsOptions,
   ) {
-    const { hooks, onerror, responseMode, upgradeAfter, liveIdle, maxLiveSessions } = options
+    const { hooks, onerror, responseMode, upgradeAfter, limits, liveIdle, maxLiveSessions } = options
     const { node } = cluster
     const { connections } = streams
     this.#residents = new Residents({
@@ -132,6 +134,7 @@ export class Sessions {
       streams,
       store: backend.sessions,
       responseMode,
+      limits,
       upgrades: new Deadlines(upgradeAfter, onerror),
       mayRepeat: async (request, call) => {
         const safe = await isSafe(request, call)
