@@ -3,9 +3,8 @@
  * stay for nodes of the version before: what those append is weighed when a node of this version appends to the same stream.
  */
 import { BATCH_TTL, RECENT_BATCHES, STREAM_WEIGHT } from '../backend.js'
-import type { Locks } from './migrations.js'
 
-export const budgetMigration = (_schema: string, s: string, locks: Locks): string => `
+export const budgetMigration = (_schema: string, s: string, locks: { session: number }): string => `
   -- weight: what session_weights has of the stream; 0 before its first append. Indexes must not have what each append changes.
   alter table ${s}.streams add column head_size bigint not null default 0;
   alter table ${s}.streams add column weight bigint not null default 0;
