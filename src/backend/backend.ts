@@ -145,8 +145,25 @@ export interface SessionStore {
   /**
    * Sets a value, or removes it (`value` undefined), if its stored revision is `expected` (0: there is no value;
    * undefined: whatever it is). State expires with its session's record.
+   *
+   * A change that would bring the session's state over `limit` is refused, in the same step; one that makes it no larger never
+   * is. A store may leave the limit out of account: then there is none.
    */
-  setState?(id: string, key: string, value: string | undefined, expected?: number): Promise<SetStateOutcome>
+  setState?(
+    id: string,
+    key: string,
+    value: string | undefined,
+    expected?: number,
+    limit?: StateLimit,
+  ): Promise<SetStateOutcome>
+}
+
+/** How much state a session may have. Keys that begin with {@link OWN_STATE} do not count. */
+export interface StateLimit {
+  /** How many keys. */
+  keys: number
+  /** UTF-16 code units of all keys and values. */
+  size: number
 }
 
 /** A value of a session's state. */
@@ -157,13 +174,16 @@ export interface StateEntry {
   revision: number
 }
 
-/** `conflict`: the stored revision is not the expected one; `gone`: there is no such session. */
-export type SetStateOutcome = 'ok' | 'conflict' | 'gone'
+/**
+ * `conflict`: the stored revision is not the expected one; `gone`: there is no such session; `too-many`, `too-large`: over the
+ * limit of keys, or of size. Nothing was changed unless it is `ok`.
+ */
+export type SetStateOutcome = 'ok' | 'conflict' | 'gone' | 'too-many' | 'too-large'
 
 /**
  * Keeps the events of streams. A stream is named by its session and a stream id within it. Positions are whole numbers that
  * grow by one with each event of a stream. How much is kept is bounded by the log's {@link Retention}: the oldest events of a
- * stream are removed first.
+ * stream are removed first, and of a session the streams that have ended.
  */
 export interface EventLog {
   /** How long a stream is kept after its last append, in ms. Default: an hour. One that has ended is kept {@link FINISHED_TTL}. */
@@ -279,7 +299,11 @@ export interface StreamSlice extends StreamInfo {
   events: { position: number; data: string }[]
 }
 
-/** How much of a stream is kept. Each value is at least 1. */
+/**
+ * How much of streams is kept. Each value is at least 1.
+ *
+ * What is dropped is told to a client that has not got it: `first` of its stream says what is gone.
+ */
 export interface Retention {
   /** A stream is removed this long after its last append, in milliseconds; after its end {@link FINISHED_TTL}. Default 1 hour. */
   ttl?: number
@@ -287,6 +311,18 @@ export interface Retention {
   maxEvents?: number
   /** UTF-16 code units kept of one stream; the newest event stays whatever its size. Default 16 Mi. */
   maxBytes?: number
+  /**
+   * UTF-16 code units kept of all streams of one session: events, heads, and {@link STREAM_WEIGHT} for each stream. An append that
+   * makes it more drops from the session's other streams, until it is enough:
+   *
+   * 1. all events of a stream that has ended, beginning with the one that ended first; how it stands stays known,
+   * 2. such streams without events as a whole, in the same order,
+   * 3. the oldest events of streams that have not ended, beginning with the one that nothing was appended to for longest;
+   *
+   * and in the end the oldest events of its own stream. The newest event of a stream that has not ended, and of the one that is
+   * appended to, stays. A stream may be counted from its first append on. Default 64 Mi.
+   */
+  maxSessionBytes?: number
 }
 
 /**
@@ -326,18 +362,25 @@ export const BATCH_TTL = 5 * 60_000
  */
 export const FINISHED_TTL = 5 * 60_000
 
+/** What a stream counts for in {@link Retention.maxSessionBytes} beside its head and events: for that much room, whatever it holds. */
+export const STREAM_WEIGHT = 1024
+
 /** Sessions that a store is asked about at once, at most. */
 export const MAX_SESSIONS = 256
 
 /** Streams that an event log is asked about at once, at most. */
 export const MAX_STREAMS = 256
 
+/** How the keys of a session's state begin that are this library's own: users' code cannot reach them, and no limit is for them. */
+export const OWN_STATE = 'mcp-roam:'
+
 /** How long a deleted session's id stays refused, in milliseconds: 10 minutes. */
 export const TOMBSTONE_TTL = 10 * 60_000
 
-/** What of {@link Retention} holds where nothing else is asked for: 1 hour, 10,000 events, 16 Mi UTF-16 code units. */
+/** What of {@link Retention} holds where nothing else is asked for. */
 export const DEFAULT_RETENTION: Required<Retention> = {
   ttl: 60 * 60_000,
   maxEvents: 10_000,
   maxBytes: 16 * 1024 * 1024,
+  maxSessionBytes: 64 * 1024 * 1024,
 }

@@ -73,8 +73,8 @@ export function bounded(
       list: (which) => listStepByStep(sessions, call, onerror, which),
       ...(getState && { getState: (id, key) => call('getState', () => getState.call(sessions, id, key)) }),
       ...(setState && {
-        setState: (id, key, value, expected) =>
-          call('setState', () => setState.call(sessions, id, key, value, expected)),
+        setState: (id, key, value, expected, limit) =>
+          call('setState', () => setState.call(sessions, id, key, value, expected, limit)),
       }),
     },
     events: {

@@ -7,7 +7,10 @@ import { sessionStore } from './memory/sessions.js'
 import { checkClock, checkNames, checkRetention } from './options.js'
 
 export interface MemoryOptions {
-  /** How much of each stream is kept. Default: 1 hour (one that has ended: 5 minutes), 10,000 events, 16 Mi UTF-16 code units. */
+  /**
+   * How much of streams is kept. Default: 1 hour (of one that has ended: 5 minutes), 10,000 events and 16 Mi UTF-16 code units of
+   * each stream, 64 Mi of all streams of a session.
+   */
   retention?: Retention
   /** The clock, in milliseconds since the epoch. Default `Date.now`. */
   now?: () => number

@@ -37,8 +37,9 @@ export function checkRetention(where: string, retention: Retention = {}): Requir
     ttl = DEFAULT_RETENTION.ttl,
     maxEvents = DEFAULT_RETENTION.maxEvents,
     maxBytes = DEFAULT_RETENTION.maxBytes,
+    maxSessionBytes = DEFAULT_RETENTION.maxSessionBytes,
   } = retention
-  const all = { ttl, maxEvents, maxBytes }
+  const all = { ttl, maxEvents, maxBytes, maxSessionBytes }
   for (const [name, value] of Object.entries(all)) checkNumber(where, `retention.${name}`, value)
   return all
 }

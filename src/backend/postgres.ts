@@ -36,7 +36,10 @@ export interface PostgresSettings {
    * digits, `_` and `-`; case counts. Default `mcp_roam`.
    */
   schema?: string
-  /** How much of each stream is kept. Default: 1 hour (one that has ended: 5 minutes), 10,000 events, 16 Mi UTF-16 code units. */
+  /**
+   * How much of streams is kept. Default: 1 hour (of one that has ended: 5 minutes), 10,000 events and 16 Mi UTF-16 code units of
+   * each stream, 64 Mi of all streams of a session.
+   */
   retention?: Retention
   /**
    * Where to connect for LISTEN: an address like `url`. LISTEN needs a connection of its own, so this is for a `url` or `pool`

@@ -37,7 +37,10 @@ export interface RedisSettings {
    * `keyPrefix` of an ioredis client is put before it. Default `mcp-roam`.
    */
   prefix?: string
-  /** How much of each stream is kept. Default: 1 hour (one that has ended: 5 minutes), 10,000 events, 16 Mi UTF-16 code units. */
+  /**
+   * How much of streams is kept. Default: 1 hour (of one that has ended: 5 minutes), 10,000 events and 16 Mi UTF-16 code units of
+   * each stream, 64 Mi of all streams of a session.
+   */
   retention?: Retention
   /**
    * How many replicas must have it before a session is given out, a change of its record counts, or a DELETE is answered

@@ -13,7 +13,10 @@ export interface SqliteOptions {
    * mode 0600, and so are missing folders, with mode 0700; files named the same plus `-wal` and `-shm` belong to it.
    */
   file: string
-  /** How much of each stream is kept. Default: 1 hour (one that has ended: 5 minutes), 10,000 events, 16 Mi UTF-16 code units. */
+  /**
+   * How much of streams is kept. Default: 1 hour (of one that has ended: 5 minutes), 10,000 events and 16 Mi UTF-16 code units of
+   * each stream, 64 Mi of all streams of a session.
+   */
   retention?: Retention
   /** The clock, in milliseconds since the epoch; all processes on the file need the same. Default `Date.now`. */
   now?: () => number

@@ -53,7 +53,7 @@ export class SessionBuilder {
     const journal: Journal = { initialize: message.params ?? {}, initialized: false, subscriptions: [] }
     const createdAt = Date.now()
     const begin = { createdAt, protocolVersion: String(journal.initialize.protocolVersion), journal }
-    const view = new SessionView(host.store, id, false, principal, begin)
+    const view = new SessionView(host.store, id, false, principal, begin, host.limits)
     const live = new LiveSession(host, id, view)
     let stored = false
     try {
@@ -105,7 +105,7 @@ export class SessionBuilder {
     const { id } = loaded
     const { host, hooks } = this
     const context = contextOf(request)
-    const view = new SessionView(host.store, id, true, known(principal), loaded)
+    const view = new SessionView(host.store, id, true, known(principal), loaded, host.limits)
     const live = new LiveSession(host, id, view)
     try {
       live.checkedAt = build.loadedAt

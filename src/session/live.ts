@@ -26,6 +26,7 @@ export interface LiveSessionHost {
   readonly streams: Streams
   readonly store: SessionStore
   readonly responseMode: ResponseMode
+  readonly limits: Readonly<Limits>
   /** When an answer that takes its time becomes a stream. */
   readonly upgrades: Deadlines
   /** How long a request may be unanswered while nothing is said on its behalf; undefined: for ever. */
@@ -76,7 +77,7 @@ export class LiveSession {
     const journal = async (message: JSONRPCRequest | JSONRPCNotification) => await this.#record?.add(message)
     this.streamSession = new StreamSession(id, false)
     this.#opening = new OpeningQuestions({
-      state: store.getState && store.setState && new StoredState(store, id, 'all'),
+      state: store.getState && store.setState && new StoredState(store, id, undefined),
       restored: view.restored,
       ask: (request) => void this.#outgoing.put(request),
       answer: (response) => this.instance.dispatch(response),

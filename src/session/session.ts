@@ -16,7 +16,8 @@ export interface SessionState {
    * Sets a value, whatever was there.
    *
    * @throws TypeError if the value is not JSON.
-   * @throws RangeError if its JSON text has more than 1,048,576 characters.
+   * @throws RangeError if its JSON text has more than 1,048,576 characters, or with it the session would have more state than the
+   * options `limits.stateKeys` and `limits.state` allow. A value that becomes no longer is never refused for that.
    * @throws Error if the session is not stored: it was deleted, has expired, or is new and still with the factory.
    */
   set(key: string, value: unknown): Promise<void>

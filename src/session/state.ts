@@ -1,19 +1,19 @@
 /** `currentSession().state`: JSON values in the session store, updated by compare-and-set. */
-import type { SessionStore } from '../backend/backend.js'
+import { OWN_STATE, type SessionStore, type StateLimit } from '../backend/backend.js'
+import type { Limits } from '../wire/limits.js'
 import type { SessionState } from './session.js'
 
 /** Characters of JSON text that one value may have. */
 export const MAX_STATE_VALUE = 1024 * 1024
 
-/** How the keys of values begin that are not the user's. */
-const RESERVED = 'mcp-roam:'
+export type StateLimits = Pick<Limits, 'stateKeys' | 'state'>
 
 export class StoredState implements SessionState {
   constructor(
     private readonly store: SessionStore,
     private readonly session: string,
-    /** Whose values are within reach. */
-    private readonly reach: 'users' | 'all' = 'users',
+    /** Of the user's values. Undefined: for this library, which reaches its own values, too, and is not limited. */
+    private readonly limits: StateLimits | undefined,
   ) {}
 
   async get<T>(key: string): Promise<T | undefined> {
@@ -39,14 +39,32 @@ export class StoredState implements SessionState {
   }
 
   async #write(key: string, value: string | undefined, expected?: number): Promise<boolean> {
-    const outcome = await this.#methods(key).setState(this.session, key, value, expected)
-    if (outcome === 'gone') throw new Error('state: the session does not exist (yet, or any more)')
-    return outcome === 'ok'
+    const outcome = await this.#methods(key).setState(this.session, key, value, expected, this.#limit)
+    switch (outcome) {
+      case 'gone':
+        throw new Error('state: the session does not exist (yet, or any more)')
+      case 'too-many':
+        throw new RangeError(
+          `state: no room for ${JSON.stringify(key)}, the session has as many keys as limits.stateKeys allows: ${this.limits?.stateKeys}`,
+        )
+      case 'too-large':
+        throw new RangeError(
+          `state: no room for this value of ${JSON.stringify(key)}, all of the session would have more characters than limits.state allows: ${this.limits?.state}`,
+        )
+      default:
+        return outcome === 'ok'
+    }
+  }
+
+  /** Undefined where nothing is to be counted. */
+  get #limit(): StateLimit | undefined {
+    const { stateKeys: keys, state: size } = this.limits ?? { stateKeys: Infinity, state: Infinity }
+    return keys === Infinity && size === Infinity ? undefined : { keys, size }
   }
 
   #methods(key: string): Required<Pick<SessionStore, 'getState' | 'setState'>> {
-    if (this.reach === 'users' && key.startsWith(RESERVED)) {
-      throw new TypeError(`state: keys that begin with ${RESERVED} are for mcp-roam itself`)
+    if (this.limits && key.startsWith(OWN_STATE)) {
+      throw new TypeError(`state: keys that begin with ${OWN_STATE} are for mcp-roam itself`)
     }
     const { getState, setState } = this.store
     if (!getState || !setState) throw new Error('state: this session store has no getState and setState')

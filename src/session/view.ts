@@ -2,7 +2,7 @@
 import type { Journal, SessionRecord, SessionStore } from '../backend/backend.js'
 import { isObject } from '../wire/jsonrpc.js'
 import type { Session, SessionInfo, SessionState } from './session.js'
-import { StoredState } from './state.js'
+import { type StateLimits, StoredState } from './state.js'
 
 export function infoOf(record: SessionRecord): SessionInfo {
   const { id, createdAt, protocolVersion, journal } = record
@@ -28,8 +28,9 @@ export class SessionView implements Session {
     /** Set once a request has proved it. */
     public principal: string | undefined,
     private readonly begin: Pick<SessionRecord, 'createdAt' | 'protocolVersion' | 'journal'>,
+    limits: StateLimits,
   ) {
-    this.state = new StoredState(store, id)
+    this.state = new StoredState(store, id, limits)
   }
 
   get createdAt(): Date {

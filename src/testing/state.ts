@@ -1,10 +1,20 @@
 import assert from 'node:assert/strict'
-import type { Backend, SetStateOutcome, StateEntry } from '../backend/backend.js'
+import { type Backend, OWN_STATE, type SetStateOutcome, type StateEntry, type StateLimit } from '../backend/backend.js'
 import { atOnce, BRIEF, type ContractCase, casesOf, eventually, LONG, type Make, present, recordOf } from './kit.js'
 import { hostileTexts, newRecord, nextRevision, PROPERTY_NAMES, randomId, randomText } from './samples.js'
 
+/** What a store's state cannot do. */
+export interface StateOptions {
+  /** False: `setState` takes no account of its last argument, so a session's state has no limit. Default true. */
+  limit?: boolean
+}
+
 /** The contract of `getState` and `setState`. Leave it out for a session store that has neither. */
-export function stateContract(make: Make): ContractCase[] {
+export function stateContract(make: Make, { limit = true }: StateOptions = {}): ContractCase[] {
+  return [...valueCases(make), ...(limit ? limitCases(make) : [])]
+}
+
+function valueCases(make: Make): ContractCase[] {
   const { it, timed } = casesOf(make)
   return [
     it('a value that was never set is undefined', async ({ a }) => {
@@ -252,6 +262,103 @@ export function stateContract(make: Make): ContractCase[] {
   ]
 }
 
+function limitCases(make: Make): ContractCase[] {
+  const { it } = casesOf(make)
+  return [
+    it('a key beyond the limit of keys is refused, and changes nothing; one that is there may be set', async ({
+      a,
+      b,
+    }) => {
+      const id = await newSession(a)
+      const limit = { keys: 2, size: LONG }
+      assert.equal(await set(a, id, 'k1', '1', undefined, limit), 'ok')
+      assert.equal(await set(b, id, 'k2', '1', 0, limit), 'ok')
+      for (const expected of [undefined, 0]) assert.equal(await set(a, id, 'k3', '1', expected, limit), 'too-many')
+      assert.equal(await get(b, id, 'k3'), undefined)
+      const { revision } = present(await get(b, id, 'k2'), 'value')
+      assert.equal(await set(a, id, 'k2', '22', revision, limit), 'ok')
+      assert.equal(await set(a, id, 'k3', undefined, undefined, limit), 'ok')
+      assert.equal(await set(b, id, 'k1', undefined, undefined, limit), 'ok')
+      assert.equal(await set(b, id, 'k3', '1', undefined, limit), 'ok')
+      assert.equal(await set(a, id, 'k1', '1', undefined, limit), 'too-many')
+    }),
+
+    it('keys and values may have exactly so many UTF-16 code units as the limit of size', async ({ a, b }) => {
+      const id = await newSession(a)
+      const limit = { keys: 10, size: 20 }
+      assert.equal(await set(a, id, 'é', '"é漢🙂"', undefined, limit), 'ok')
+      assert.equal(await set(b, id, '🙂', '"3456789"xy', undefined, limit), 'ok')
+      const before = await get(a, id, '🙂')
+      assert.equal(await set(a, id, '🙂', '"3456789"xyz', undefined, limit), 'too-large')
+      assert.equal(await set(a, id, 'k', '', undefined, limit), 'too-large')
+      assert.deepEqual([await get(b, id, '🙂'), await get(b, id, 'k')], [before, undefined])
+      assert.equal(await set(b, id, 'é', '"ab"', undefined, limit), 'ok')
+      assert.equal(await set(b, id, 'k', '12', undefined, limit), 'too-large')
+      assert.equal(await set(b, id, 'k', '1', undefined, limit), 'ok')
+      assert.equal(await set(a, id, '🙂', undefined, undefined, limit), 'ok')
+      assert.equal(await set(a, id, 'k', '1234567890', undefined, limit), 'ok')
+    }),
+
+    it('a value that gets no longer is never refused, nor is its removal', async ({ a, b }) => {
+      const id = await newSession(a)
+      for (const key of ['k1', 'k2', 'k3']) await set(a, id, key, '12345')
+      const limit = { keys: 1, size: 5 }
+      assert.equal(await set(b, id, 'k1', '54321', undefined, limit), 'ok')
+      assert.equal(await set(b, id, 'k1', '4321', undefined, limit), 'ok')
+      assert.equal(await set(b, id, 'k1', '54321', undefined, limit), 'too-large')
+      assert.equal(await set(a, id, 'k2', undefined, undefined, limit), 'ok')
+      assert.equal(await set(a, id, 'k2', '1', undefined, limit), 'too-many')
+    }),
+
+    it('what is set without a limit counts, but for the keys of mcp-roam itself', async ({ a, b }) => {
+      const id = await newSession(a)
+      const limit = { keys: 2, size: 20 }
+      assert.equal(await set(a, id, `${OWN_STATE}opening`, randomText(1000)), 'ok')
+      assert.equal(await set(b, id, 'k1', '1', undefined, limit), 'ok')
+      assert.equal(await set(b, id, 'k2', '1', undefined, limit), 'ok')
+      assert.equal(await set(a, id, 'k3', '1'), 'ok')
+      assert.equal(await set(a, id, `${OWN_STATE}more`, randomText(1000)), 'ok')
+      assert.equal(await set(b, id, 'k4', '1', undefined, limit), 'too-many')
+      assert.equal(await set(b, id, 'k3', randomText(16), undefined, { ...limit, keys: 3 }), 'too-large')
+    }),
+
+    it('a revision that is not there is a conflict, and a session that is not there gone, whatever the limit', async ({
+      a,
+    }) => {
+      const id = await newSession(a)
+      const limit = { keys: 1, size: 1 }
+      await set(a, id, 'key', '1')
+      assert.equal(await set(a, id, 'key', '22', 12345, limit), 'conflict')
+      assert.equal(await set(a, id, 'key', '22', 0, limit), 'conflict')
+      assert.equal(await set(a, id, 'other', '22', 5, limit), 'conflict')
+      assert.equal(await set(a, randomId(), 'key', '22', undefined, limit), 'gone')
+    }),
+
+    it('of several keys that are set at once no more are than the limit allows', async (handles) => {
+      const id = await newSession(handles.a)
+      const limits: StateLimit[] = [
+        { keys: 5, size: Number.POSITIVE_INFINITY },
+        { keys: Number.POSITIVE_INFINITY, size: 8 * 'k10'.length },
+      ]
+      let there = 0
+      for (const limit of limits) {
+        const outcomes = await atOnce(handles, 20, (backend, index) =>
+          set(backend, id, `${there > 0 ? 'l' : 'k'}${10 + index}`, '', 0, limit),
+        )
+        there += outcomes.filter((outcome) => outcome === 'ok').length
+        assert.equal(there, limit === limits[0] ? 5 : 8)
+      }
+    }),
+
+    it("another session's state does not count", async ({ a, b }) => {
+      const [one, two] = [await newSession(a), await newSession(a)]
+      const limit = { keys: 1, size: 5 }
+      assert.equal(await set(a, one, 'key', '1', undefined, limit), 'ok')
+      assert.equal(await set(b, two, 'key', '1', undefined, limit), 'ok')
+    }),
+  ]
+}
+
 async function newSession({ sessions }: Backend, ttl = LONG): Promise<string> {
   const record = newRecord()
   assert.equal(await sessions.create(record, ttl), true)
@@ -269,7 +376,8 @@ function set(
   key: string,
   value: string | undefined,
   expected?: number,
+  limit?: StateLimit,
 ): Promise<SetStateOutcome> {
   assert(sessions.setState, 'the session store has no setState')
-  return sessions.setState(id, key, value, expected)
+  return sessions.setState(id, key, value, expected, limit)
 }

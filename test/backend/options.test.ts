@@ -41,7 +41,7 @@ describe.each(BACKENDS)('%s()', (name, make, needed) => {
     expect(messageFor({ ...needed, 'redis://:hunter2@db': true })).not.toContain('hunter2')
   })
 
-  test.each(['ttl', 'maxEvents', 'maxBytes'])(
+  test.each(['ttl', 'maxEvents', 'maxBytes', 'maxSessionBytes'])(
     'throws a TypeError for a retention.%s below 1, or that is no number',
     (option) => {
       for (const value of [0, -1, Number.NaN, '10', null, {}]) {
@@ -54,7 +54,7 @@ describe.each(BACKENDS)('%s()', (name, make, needed) => {
 
   test('throws a TypeError for an unknown part of the retention, and names those that there are', () => {
     expect(messageFor({ ...needed, retention: { maxSize: 1 } })).toBe(
-      `${name}: \`retention\`: there is no option \`maxSize\`; the options are \`ttl\`, \`maxEvents\`, \`maxBytes\``,
+      `${name}: \`retention\`: there is no option \`maxSize\`; the options are \`ttl\`, \`maxEvents\`, \`maxBytes\`, \`maxSessionBytes\``,
     )
     expect(messageFor({ ...needed, retention: 1000 })).toContain('write an object; the options are `ttl`')
   })

@@ -152,7 +152,7 @@ describe('members', () => {
 function membersOf(file: string, name: string): { name: string; docs: string }[] {
   const body = new RegExp(`^export interface ${name}\\b[^{]*\\{\\n([\\s\\S]*?)^\\}`, 'm').exec(read(file))?.[1]
   if (body === undefined) throw new Error(`${file} has no interface ${name}`)
-  return [...body.matchAll(/((?: {2}\/\*\*[\s\S]*?\*\/\n)?) {2}(?:readonly )?(\w+)\??[:(]/g)].map(
+  return [...body.matchAll(/((?:^ {2}\/\*\*[\s\S]*?\*\/\n)?)^ {2}(?:readonly )?(\w+)\??[:(]/gm)].map(
     ([, docs = '', member = '']) => ({
       name: member,
       docs: docs.replace(/\n\s*\* ?/g, ' '),

@@ -218,6 +218,50 @@ describe('state', () => {
     expect(await state.get<string>('k')).toHaveLength(MAX_STATE_VALUE - 2)
   })
 
+  test('beyond limits.stateKeys and limits.state is refused by a RangeError that names the limit, and changes nothing', async () => {
+    const factory = scripted()
+    const limits = { stateKeys: 2, state: 30 }
+    const backend = gated()
+    await openSession(serve(factory, { backend, limits }))
+    const { state } = factory.last.context.session
+    await state.set('a', 1)
+    await state.set('b', 'x')
+    await expect(state.set('c', 1)).rejects.toThrow(RangeError)
+    await expect(state.update('c', () => 1)).rejects.toThrow(/"c".*limits\.stateKeys.*2/)
+    expect(await state.get('c')).toBeUndefined()
+    await expect(state.set('b', 'x'.repeat(26))).rejects.toThrow(RangeError)
+    await expect(state.update('b', () => 'x'.repeat(26))).rejects.toThrow(/"b".*limits\.state.*30/)
+    expect(await state.get('b')).toBe('x')
+    await state.set('b', 'x'.repeat(25))
+    await state.delete('a')
+    await state.update('c', () => 1)
+  })
+
+  test('has no limit where Infinity says so, and nothing is counted', async () => {
+    const factory = scripted()
+    const backend = gated()
+    const limits = { stateKeys: Number.POSITIVE_INFINITY, state: Number.POSITIVE_INFINITY }
+    await openSession(serve(factory, { backend, limits }))
+    const gate = backend.calls.hold('sessions.setState')
+    const set = factory.last.context.session.state.set('a', 1)
+    expect((await gate.reached)[4]).toBeUndefined()
+    gate.open()
+    await set
+  })
+
+  test('of a store that knows no limit works, without one', async () => {
+    const { sessions, ...others } = memory()
+    const setState: NonNullable<SessionStore['setState']> = (id, key, value, expected) =>
+      sessions.setState(id, key, value, expected)
+    const factory = scripted()
+    await openSession(
+      serve(factory, { backend: { ...others, sessions: { ...sessions, setState } }, limits: { state: 1 } }),
+    )
+    const { state } = factory.last.context.session
+    await state.set('key', 'value')
+    expect(await state.get('key')).toBe('value')
+  })
+
   test('a handler gets a copy: what it does to it later is its own', async () => {
     const { states: all } = await states(1)
     const value = { list: [1] }

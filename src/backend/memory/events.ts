@@ -9,26 +9,35 @@ import {
   TOMBSTONE_TTL,
 } from '../backend.js'
 import { keptFor } from '../options.js'
+import { Budget, type Budgeted, dropTo } from './budget.js'
 import { type Clock, ExpiringMap } from './expiring-map.js'
 
-interface StoredStream extends StreamInfo {
-  /** From position `first` on. */
-  events: string[]
-  /** UTF-16 code units of the events. */
-  size: number
+interface StoredStream extends StreamInfo, Budgeted {
+  stream: string
   /** The last position of each batch that is known, and when it was appended, oldest first: of a stream with a writer one. */
   batches: Map<string, { last: number; at: number }>
 }
 
+/** The streams of a session. */
+class Streams extends ExpiringMap<StoredStream> {
+  readonly budget: Budget<StoredStream>
+
+  constructor(now: Clock, maxSessionBytes: number) {
+    super(now, (stored) => this.budget.forget(stored))
+    this.budget = new Budget(maxSessionBytes, ({ stream }) => this.delete(stream))
+  }
+}
+
 export function eventLog(now: Clock, tombstones: ExpiringMap<true>, retention: Required<Retention>): EventLog {
   // By session, then by stream, so that no two ids are ever joined to one key. A session's entry expires with its last stream.
-  const sessions = new ExpiringMap<ExpiringMap<StoredStream>>(now)
+  const sessions = new ExpiringMap<Streams>(now)
   const find = (session: string, stream: string) => sessions.get(session)?.get(stream)
 
-  function keep(session: string, stream: string, stored: StoredStream): void {
-    const streams = sessions.get(session) ?? new ExpiringMap<StoredStream>(now)
-    streams.set(stream, stored, keptFor(retention, stored.ended))
+  function keep(session: string, stored: StoredStream): Streams {
+    const streams = sessions.get(session) ?? new Streams(now, retention.maxSessionBytes)
+    streams.set(stored.stream, stored, keptFor(retention, stored.ended))
     sessions.set(session, streams, retention.ttl)
+    return streams
   }
 
   function remember({ batches, writer, last }: StoredStream, id: string): void {
@@ -47,14 +56,15 @@ export function eventLog(now: Clock, tombstones: ExpiringMap<true>, retention: R
       stored.size += event.length
     }
     stored.last += events.length
-    let drop = Math.max(0, stored.events.length - retention.maxEvents)
-    for (const event of stored.events.slice(0, drop)) stored.size -= event.length
-    while (stored.size > retention.maxBytes && drop < stored.events.length - 1) {
-      stored.size -= stored.events[drop]!.length
-      drop++
+    let kept = Math.min(stored.events.length, retention.maxEvents)
+    dropTo(stored, kept)
+    let { size } = stored
+    for (const event of stored.events) {
+      if (size <= retention.maxBytes || kept <= 1) break
+      size -= event.length
+      kept--
     }
-    if (drop > 0) stored.events.splice(0, drop)
-    stored.first += drop
+    dropTo(stored, kept)
   }
 
   return {
@@ -64,7 +74,7 @@ export function eventLog(now: Clock, tombstones: ExpiringMap<true>, retention: R
       if (tombstones.get(session)) return false
       if (find(session, stream)) return true
       const info = { head, writer, reader: undefined, sent: undefined, first: base + 1, last: base, ended: false }
-      keep(session, stream, { ...info, events: [], size: 0, batches: new Map() })
+      keep(session, { ...info, stream, events: [], size: 0, batches: new Map() })
       return true
     },
 
@@ -82,7 +92,7 @@ export function eventLog(now: Clock, tombstones: ExpiringMap<true>, retention: R
       add(stored, batch.events)
       if (batch.end) stored.ended = true
       if (isKnown) remember(stored, batch.id)
-      keep(session, stream, stored)
+      keep(session, stored).budget.appended(stored)
       return stored.last
     },
 
@@ -125,7 +135,7 @@ export function eventLog(now: Clock, tombstones: ExpiringMap<true>, retention: R
     async keep(streams) {
       for (const { session, stream } of streams) {
         const stored = find(session, stream)
-        if (stored) keep(session, stream, stored)
+        if (stored) keep(session, stored)
       }
     },
 

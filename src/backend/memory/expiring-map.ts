@@ -11,16 +11,19 @@ export class ExpiringMap<V> {
   readonly #entries = new Map<string, { value: V; expires: number }>()
   /** Goes around all entries, some at each write. */
   #sweep = this.#entries.entries()
+  readonly #removed: (value: V) => void
 
-  constructor(now: Clock) {
+  /** @param removed Told of each value that has expired, or is deleted. */
+  constructor(now: Clock, removed: (value: V) => void = () => {}) {
     this.#now = now
+    this.#removed = removed
   }
 
   get(key: string): V | undefined {
     const entry = this.#entries.get(key)
     if (!entry) return undefined
     if (entry.expires > this.#now()) return entry.value
-    this.#entries.delete(key)
+    this.#remove(key, entry.value)
     return undefined
   }
 
@@ -32,16 +35,22 @@ export class ExpiringMap<V> {
         this.#sweep = this.#entries.entries()
         return
       }
-      const [candidate, { expires }] = next.value
-      if (expires <= this.#now()) this.#entries.delete(candidate)
+      const [candidate, { value: old, expires }] = next.value
+      if (expires <= this.#now()) this.#remove(candidate, old)
     }
   }
 
   /** True: there was an entry that had not expired. */
   delete(key: string): boolean {
-    const there = this.get(key) !== undefined
+    const value = this.get(key)
+    if (value === undefined) return false
+    this.#remove(key, value)
+    return true
+  }
+
+  #remove(key: string, value: V): void {
     this.#entries.delete(key)
-    return there
+    this.#removed(value)
   }
 
   /** The keys at this moment. Some may have expired, or be gone by the time they are looked up. */

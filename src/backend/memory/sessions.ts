@@ -1,4 +1,4 @@
-import { type Held, type SessionRecord, type SessionStore, TOMBSTONE_TTL } from '../backend.js'
+import { type Held, OWN_STATE, type SessionRecord, type SessionStore, TOMBSTONE_TTL } from '../backend.js'
 import { type Clock, ExpiringMap } from './expiring-map.js'
 
 interface MemorySession {
@@ -76,10 +76,18 @@ export function sessionStore(now: Clock, tombstones: ExpiringMap<true>): Require
       return entry && { ...entry }
     },
 
-    async setState(id, key, value, expected) {
+    async setState(id, key, value, expected, limit) {
       const state = sessions.get(id)?.state
       if (!state) return 'gone'
-      if (expected !== undefined && (state.get(key)?.revision ?? 0) !== expected) return 'conflict'
+      const before = state.get(key)
+      if (expected !== undefined && (before?.revision ?? 0) !== expected) return 'conflict'
+      if (limit && value !== undefined) {
+        const others = [...state].filter(([name]) => name !== key && !name.startsWith(OWN_STATE))
+        const size = others.reduce((sum, [name, entry]) => sum + name.length + entry.value.length, 0)
+        if (!before && others.length >= limit.keys) return 'too-many'
+        const isMore = !before || value.length > before.value.length
+        if (isMore && size + key.length + value.length > limit.size) return 'too-large'
+      }
       if (value === undefined) state.delete(key)
       else state.set(key, { value, revision: ++revisions })
       return 'ok'

@@ -21,10 +21,11 @@ export function eventLog(database: Database, retention: Required<Retention>): Ev
     ttl: retention.ttl,
 
     async open(session, stream, init) {
-      const [row] = await database.query(`select ${s}.open_stream($1, $2, $3, $4, $5, $6)::text`, [
+      const [row] = await database.query(`select ${s}.open_stream($1, $2, $3, $4, $5, $6, $7)::text`, [
         key(session),
         key(stream),
         encode(init.head),
+        init.head.length,
         orNull(init.writer),
         init.base ?? 0,
         ttl,
@@ -40,7 +41,7 @@ export function eventLog(database: Database, retention: Required<Retention>): Ev
         return { p: index + 1, s: start, d: encode(data) }
       })
       const [row] = await database.query(
-        `select ${s}.append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)::text`,
+        `select ${s}.append_within($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)::text`,
         [
           key(session),
           key(stream),
@@ -53,6 +54,7 @@ export function eventLog(database: Database, retention: Required<Retention>): Ev
           batch.end ? finishedTtl : ttl,
           whole(retention.maxEvents),
           whole(retention.maxBytes),
+          whole(retention.maxSessionBytes),
           batch.after === undefined ? null : whole(batch.after),
         ],
       )

@@ -1,8 +1,10 @@
 /** What the schema consists of: one entry for each of its versions. */
 import { RECENT_BATCHES } from '../backend.js'
+import { budgetMigration } from './migration-budget.js'
 import { eventLogMigration } from './migration-event-log.js'
 import { holdersMigration } from './migration-holders.js'
 import { messagesMigration } from './migration-messages.js'
+import { stateLimitMigration } from './migration-state-limit.js'
 
 export interface Locks {
   /** Held while the schema changes. */
@@ -287,6 +289,8 @@ export const MIGRATIONS: readonly ((schema: string, quoted: string, locks: Locks
   holdersMigration,
   eventLogMigration,
   messagesMigration,
+  budgetMigration,
+  stateLimitMigration,
 ]
 
 function sweeping(statement: string): string {

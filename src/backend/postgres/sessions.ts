@@ -1,6 +1,6 @@
-import { type Held, type SessionRecord, type SessionStore, TOMBSTONE_TTL } from '../backend.js'
+import { type Held, type SessionRecord, type SessionStore, type SetStateOutcome, TOMBSTONE_TTL } from '../backend.js'
 import type { Database } from './database.js'
-import { decode, duration, encode, key } from './values.js'
+import { decode, duration, encode, key, whole } from './values.js'
 
 /** Records that `list` reads in one statement. */
 const PAGE = 200
@@ -90,15 +90,17 @@ export function sessionStore(database: Database): Required<SessionStore> {
       return row && { value: decode(row[0] ?? ''), revision: Number(row[1]) }
     },
 
-    async setState(id, name, value, expected) {
-      const [row] = await database.query(`select ${s}.set_state($1, $2, $3, $4)`, [
+    async setState(id, name, value, expected, limit) {
+      const [row] = await database.query(`select ${s}.set_state($1, $2, $3, $4, $5, $6, $7)`, [
         key(id),
         key(name),
         value === undefined ? null : encode(value),
         expected ?? null,
+        name.length + (value?.length ?? 0),
+        limit ? whole(limit.keys) : null,
+        limit ? whole(limit.size) : null,
       ])
-      const outcome = row?.[0]
-      return outcome === 'ok' || outcome === 'gone' ? outcome : 'conflict'
+      return row?.[0] as SetStateOutcome
     },
   }
 }

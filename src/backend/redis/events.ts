@@ -1,6 +1,6 @@
 /**
  * A stream is two keys: a hash that says how it stands, and a list of its events. One without a writer has a sorted set of its
- * newest batches, too. A last key lists the streams of a session.
+ * newest batches, too. Three keys are about all streams of a session: which they are, what they weigh, and what may be dropped.
  */
 import {
   BATCH_TTL,
@@ -13,11 +13,12 @@ import {
   TOMBSTONE_TTL,
 } from '../backend.js'
 import { keptFor } from '../options.js'
-import type { Keys } from './keys.js'
+import { BUDGET, SPEND } from './budget.js'
+import { type Keys, wellFormed } from './keys.js'
 import type { Link } from './link.js'
 import { milliseconds, NOW, run, script } from './script.js'
 
-// Fields of the hash: `head`, `writer`, `reader` and `sent` (absent: none), `last` (a position), `bytes` (UTF-16 code units of the
+// Fields of the hash: `head`, `headSize` (UTF-16 code units), `writer`, `reader` and `sent` (absent: none), `last` (a position), `bytes` (UTF-16 code units of the
 // events kept), `ended` (absent: not yet), `batch` (of a stream with a writer: its last one), `forgetAt` and `forgetTo` (of another
 // one: from when on the batches up to a position are forgotten).
 //
@@ -46,36 +47,39 @@ local function info()
 end
 `
 
-/** Lua that sets the expiry of a stream's keys, and of the session's list of streams if that would expire sooner. */
+/** Lua that sets the expiry of a stream's keys, and of those of the session that would expire sooner. */
 const KEEP = `
 ${NOW}
-local function keep(stream, events, streams, name, ttl)
+local function keep(stream, events, streams, weights, spare, name, ttl)
   redis.call('PEXPIRE', stream, ttl)
   redis.call('PEXPIRE', events, ttl)
   redis.call('ZADD', streams, now + ttl, name)
-  if redis.call('PTTL', streams) < tonumber(ttl) then redis.call('PEXPIRE', streams, ttl) end
+  for _, key in ipairs({streams, weights, spare}) do
+    if redis.call('PTTL', key) < tonumber(ttl) then redis.call('PEXPIRE', key, ttl) end
+  end
 end
 `
 
 const OPEN = script(`
-${WHOLE}${KEEP}
+${WHOLE}${KEEP}${BUDGET}
 if redis.call('EXISTS', KEYS[4]) == 1 then return 0 end
 if redis.call('EXISTS', KEYS[1]) == 1 then return 1 end
 redis.call('DEL', KEYS[2], KEYS[5])
-redis.call('HSET', KEYS[1], 'head', ARGV[3], 'last', whole(ARGV[4]), 'bytes', 0)
-if ARGV[5] then redis.call('HSET', KEYS[1], 'writer', ARGV[5]) end
-redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
-keep(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])
+redis.call('HSET', KEYS[1], 'head', ARGV[3], 'headSize', ARGV[4], 'last', whole(ARGV[5]), 'bytes', 0)
+if ARGV[6] then redis.call('HSET', KEYS[1], 'writer', ARGV[6]) end
+forget_expired(KEYS[3], KEYS[6], KEYS[7])
+keep(KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[7], ARGV[1], ARGV[2])
 return 1
 `)
 
 // A batch that was appended before gets its answer, also when the stream has ended or has another writer meanwhile.
 const APPEND = script(`
-${WHOLE}${KEEP}
-local name, ttl, max_events, max_bytes = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local id, ends, writer, after, data = ARGV[5], ARGV[6] == '1', ARGV[7], tonumber(ARGV[8]), 9
-local last, bytes, ended, owner, batch, forget_at, forget_to =
-  unpack(redis.call('HMGET', KEYS[1], 'last', 'bytes', 'ended', 'writer', 'batch', 'forgetAt', 'forgetTo'))
+${WHOLE}${KEEP}${SPEND}
+local name, ttl, max_events, max_bytes, max_session = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local prefixes = {ARGV[6], ARGV[7], ARGV[8]}
+local id, ends, writer, after, data = ARGV[9], ARGV[10] == '1', ARGV[11], tonumber(ARGV[12]), 13
+local last, bytes, ended, owner, batch, forget_at, forget_to, head =
+  unpack(redis.call('HMGET', KEYS[1], 'last', 'bytes', 'ended', 'writer', 'batch', 'forgetAt', 'forgetTo', 'headSize'))
 if not last or redis.call('EXISTS', KEYS[4]) == 1 then return false end
 local seen = batch == id and last
 if not owner then seen = redis.call('ZSCORE', KEYS[5], id) end
@@ -99,10 +103,11 @@ while kept > 1 and (kept > max_events or bytes > max_bytes) do
   bytes = bytes - tonumber(string.match(redis.call('LPOP', KEYS[2]), '^%d+'))
   kept = kept - 1
 end
+bytes = appended(name, head, kept, bytes, ends, max_session, prefixes)
 
 redis.call('HSET', KEYS[1], 'last', whole(last), 'bytes', whole(bytes))
 if ends then redis.call('HSET', KEYS[1], 'ended', 1) end
-keep(KEYS[1], KEYS[2], KEYS[3], name, ttl)
+keep(KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[7], name, ttl)
 if known and owner then redis.call('HSET', KEYS[1], 'batch', id) end
 if known and not owner then
   -- What is forgotten now was appended before the last time that this was done.
@@ -155,12 +160,14 @@ for i = 1, #KEYS, 2 do all[#all + 1] = standing(KEYS[i], KEYS[i + 1]) end
 return all
 `)
 
-// KEYS are three for each stream; ARGV are the two times to live, and the names of the streams.
+// KEYS are five for each stream; ARGV are the two times to live, and the names of the streams.
 const KEEP_ALL = script(`
 ${KEEP}
-for i = 1, #KEYS, 3 do
+for i = 1, #KEYS, 5 do
   local last, ended = unpack(redis.call('HMGET', KEYS[i], 'last', 'ended'))
-  if last then keep(KEYS[i], KEYS[i + 1], KEYS[i + 2], ARGV[2 + (i + 2) / 3], ended and ARGV[2] or ARGV[1]) end
+  if last then
+    keep(KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[i + 3], KEYS[i + 4], ARGV[2 + (i + 4) / 5], ended and ARGV[2] or ARGV[1])
+  end
 end
 return 1
 `)
@@ -176,13 +183,19 @@ export function eventLog(link: Link, keys: Keys, retention: Required<Retention>)
   const finishedTtl = milliseconds(keptFor(retention, true))
   const maxEvents = String(Math.min(retention.maxEvents, Number.MAX_SAFE_INTEGER))
   const maxBytes = String(Math.min(retention.maxBytes, Number.MAX_SAFE_INTEGER))
+  const maxSessionBytes = String(Math.min(retention.maxSessionBytes, Number.MAX_SAFE_INTEGER))
   const pair = (session: string, stream: string) => [keys.stream(session, stream), keys.events(session, stream)]
   const all = (session: string, stream: string) => [
     ...pair(session, stream),
     keys.streams(session),
     keys.deleted(session),
     keys.batches(session, stream),
+    keys.weights(session),
+    keys.spare(session),
   ]
+
+  /** How the names of the keys begin that each stream of a session has for itself. */
+  const beginnings = (session: string) => [...pair(session, ''), keys.batches(session, '')]
 
   /** Streams in groups that one script may have the keys of: all at once, or on a Redis Cluster those of each session. */
   const grouped = async (streams: readonly StreamName[]): Promise<(readonly StreamName[])[]> => {
@@ -197,13 +210,14 @@ export function eventLog(link: Link, keys: Keys, retention: Required<Retention>)
     ttl: retention.ttl,
 
     async open(session, stream, { head, writer, base = 0 }) {
-      const args = [stream, ttl, head, String(base)]
+      const args = [wellFormed(stream), ttl, head, String(head.length), String(base)]
       if (writer !== undefined) args.push(writer)
       return (await run(link, OPEN, all(session, stream), args)) === 1
     },
 
     async append(session, stream, { id, writer, events, end, after }) {
-      const args = [stream, end ? finishedTtl : ttl, maxEvents, maxBytes]
+      const args = [wellFormed(stream), end ? finishedTtl : ttl, maxEvents, maxBytes, maxSessionBytes]
+      args.push(...beginnings(session))
       args.push(id, end ? '1' : '', writer === undefined ? '' : `=${writer}`, after === undefined ? '' : String(after))
       for (const data of events) args.push(String(data.length), data)
       const last = await run(link, APPEND, all(session, stream), args)
@@ -251,22 +265,28 @@ export function eventLog(link: Link, keys: Keys, retention: Required<Retention>)
 
     async keep(streams) {
       const keep = (group: readonly StreamName[]) => {
-        const names = group.flatMap(({ session, stream }) => [...pair(session, stream), keys.streams(session)])
-        return run(link, KEEP_ALL, names, [ttl, finishedTtl, ...group.map(({ stream }) => stream)])
+        const names = group.flatMap(({ session, stream }) => [
+          ...pair(session, stream),
+          keys.streams(session),
+          keys.weights(session),
+          keys.spare(session),
+        ])
+        return run(link, KEEP_ALL, names, [ttl, finishedTtl, ...group.map(({ stream }) => wellFormed(stream))])
       }
       await Promise.all((await grouped(streams)).map(keep))
     },
 
     async delete(session) {
       const index = keys.streams(session)
+      const ofAll = [index, keys.weights(session), keys.spare(session)]
       const streams = await run(link, DELETE, [keys.deleted(session), index], [milliseconds(TOMBSTONE_TTL)])
       // From here on no stream is opened or appended to. Should this node die now, a second delete finds the same list; without
       // one, the keys expire.
-      const names = (Array.isArray(streams) ? streams : []).flatMap((stream) => [
-        ...pair(session, String(stream)),
-        keys.batches(session, String(stream)),
-      ])
-      await link.send(index, ['unlink', index, ...names])
+      const beginnings = [...pair(session, ''), keys.batches(session, '')]
+      const names = (Array.isArray(streams) ? streams : []).flatMap((name) =>
+        beginnings.map((each) => `${each}${name}`),
+      )
+      await link.send(index, ['unlink', ...ofAll, ...names])
     },
   }
 }

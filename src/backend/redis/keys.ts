@@ -9,12 +9,16 @@ export interface Keys {
   session(id: string): string
   /** String: says that the session was deleted. */
   deleted(id: string): string
-  /** Sorted set: ids of the session's streams by the time they expire. */
+  /** Sorted set: names of the session's streams, as they are in keys, by the time they expire. */
   streams(id: string): string
   /** Hash: how a stream stands. */
   stream(id: string, stream: string): string
   /** List: the events of a stream. */
   events(id: string, stream: string): string
+  /** Hash: what each of a session's streams weighs, and all of them together. */
+  weights(id: string): string
+  /** Sorted set: names of the session's streams of which something may be dropped, in the order in which it goes. */
+  spare(id: string): string
   /** Sorted set: ids of the newest batches of a stream without a writer, by the last position of each. */
   batches(id: string, stream: string): string
   /** Sorted set: ids of the nodes by the time from which they count as dead. */
@@ -44,6 +48,8 @@ export function keysFor(ownPrefix: string, keyPrefix = ''): Keys {
     streams: (id) => `${prefix}:streams:{${tag(id)}}`,
     stream: (id, stream) => `${prefix}:standing:{${tag(id)}}:${wellFormed(stream)}`,
     events: (id, stream) => `${prefix}:log:{${tag(id)}}:${wellFormed(stream)}`,
+    weights: (id) => `${prefix}:weights:{${tag(id)}}`,
+    spare: (id) => `${prefix}:spare:{${tag(id)}}`,
     batches: (id, stream) => `${prefix}:batches:{${tag(id)}}:${wellFormed(stream)}`,
     nodes: `${prefix}:nodes`,
     channel: (topic) => `${prefix}:topic:${wellFormed(topic)}`,

@@ -29,10 +29,14 @@ export async function run(
   }
 }
 
-/** Lua that sets `now` to the server's clock in milliseconds: the nodes' own clocks need not agree. Goes before a script that uses it. */
+/**
+ * Lua that sets `now` to the server's clock in milliseconds, and `micros` to the same in microseconds: the nodes' own clocks need not
+ * agree. Goes before a script that uses it.
+ */
 export const NOW = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local micros = time[1] * 1000000 + time[2]
 `
 
 /** A duration as Redis takes it: a whole number of milliseconds, at least one, at most a thousand years. */

@@ -1,12 +1,19 @@
 /** A session is one hash with its record and its state, so that both expire together. */
-import { type Held, type SessionRecord, type SessionStore, TOMBSTONE_TTL } from '../backend.js'
+import {
+  type Held,
+  OWN_STATE,
+  type SessionRecord,
+  type SessionStore,
+  type SetStateOutcome,
+  TOMBSTONE_TTL,
+} from '../backend.js'
 import { type Keys, wellFormed } from './keys.js'
 import type { Link } from './link.js'
 import type { Writes } from './replicas.js'
 import { milliseconds, run, script } from './script.js'
 
 // Fields of the hash: `record`, `revision`, `holders` (names with a blank after each), `changes` (counts changes of state), and
-// `state:<key>` = "<revision> <value>".
+// `state:<key>` = "<revision> <value>" with `size:<key>` (UTF-16 code units of key and value; absent: the version before wrote it).
 
 const CREATE = script(`
 if redis.call('GET', KEYS[2]) == 'session' or redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
@@ -57,17 +64,33 @@ redis.call('DEL', KEYS[1])
 return revision and (holders or '')
 `)
 
+// ARGV: the key, the revision that is expected, how many keys and code units there may be, the code units of key and value, the value.
 const SET_STATE = script(`
 if redis.call('EXISTS', KEYS[1]) == 0 then return 'gone' end
+local field, sized = 'state:' .. ARGV[1], 'size:' .. ARGV[1]
 if ARGV[2] ~= '' then
-  local entry = redis.call('HGET', KEYS[1], ARGV[1])
+  local entry = redis.call('HGET', KEYS[1], field)
   if (entry and string.match(entry, '^%d+') or '0') ~= ARGV[2] then return 'conflict' end
 end
-if ARGV[3] then
+if ARGV[3] ~= '' and ARGV[6] then
+  local keys, total, before = 0, 0, false
+  for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
+    local key = string.match(name, '^state:(.*)$')
+    if key and string.sub(key, 1, ${OWN_STATE.length}) ~= '${OWN_STATE}' then
+      local size = tonumber(redis.call('HGET', KEYS[1], 'size:' .. key) or redis.call('HSTRLEN', KEYS[1], name))
+      if name == field then before = size
+      else keys, total = keys + 1, total + size end
+    end
+  end
+  local size = tonumber(ARGV[5])
+  if not before and keys >= tonumber(ARGV[3]) then return 'too-many' end
+  if total + size > tonumber(ARGV[4]) and size > (before or 0) then return 'too-large' end
+end
+if ARGV[6] then
   local revision = redis.call('HINCRBY', KEYS[1], 'changes', 1)
-  redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f ', revision) .. ARGV[3])
+  redis.call('HSET', KEYS[1], field, string.format('%.0f ', revision) .. ARGV[6], sized, ARGV[5])
 else
-  redis.call('HDEL', KEYS[1], ARGV[1])
+  redis.call('HDEL', KEYS[1], field, sized)
 end
 return 'ok'
 `)
@@ -75,7 +98,6 @@ return 'ok'
 /** @param writes The way of what a session's existence and record depend on. */
 export function sessionStore(link: Link, keys: Keys, writes: Writes = link): Required<SessionStore> {
   const both = (id: string) => [keys.session(id), keys.deleted(id)]
-  const field = (key: string) => `state:${wellFormed(key)}`
 
   return {
     async create(record, ttl, holder) {
@@ -144,17 +166,20 @@ export function sessionStore(link: Link, keys: Keys, writes: Writes = link): Req
 
     async getState(id, key) {
       const name = keys.session(id)
-      const entry = await link.send(name, ['hget', name, field(key)])
+      const entry = await link.send(name, ['hget', name, `state:${wellFormed(key)}`])
       if (typeof entry !== 'string') return undefined
       const blank = entry.indexOf(' ')
       return { value: entry.slice(blank + 1), revision: Number(entry.slice(0, blank)) }
     },
 
-    async setState(id, key, value, expected) {
-      const args = [field(key), expected === undefined ? '' : String(expected)]
+    async setState(id, key, value, expected, limit) {
+      const max = limit
+        ? [limit.keys, limit.size].map((each) => String(Math.min(each, Number.MAX_SAFE_INTEGER)))
+        : ['', '']
+      const args = [wellFormed(key), expected === undefined ? '' : String(expected), ...max]
+      args.push(String(key.length + (value?.length ?? 0)))
       if (value !== undefined) args.push(value)
-      const outcome = await run(link, SET_STATE, [keys.session(id)], args)
-      return outcome === 'ok' || outcome === 'conflict' ? outcome : 'gone'
+      return (await run(link, SET_STATE, [keys.session(id)], args)) as SetStateOutcome
     },
   }
 }

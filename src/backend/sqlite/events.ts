@@ -6,6 +6,7 @@ import {
   type EventLog,
   RECENT_BATCHES,
   type Retention,
+  STREAM_WEIGHT,
   type StreamInfo,
   type StreamInit,
   type StreamName,
@@ -13,6 +14,7 @@ import {
   type StreamStanding,
 } from '../backend.js'
 import { keptFor } from '../options.js'
+import { prepareBudget } from './budget.js'
 import type { Database } from './database.js'
 import { FORGET_EVERY, prepareRemoval } from './removal.js'
 
@@ -74,12 +76,25 @@ function prepare(db: Sqlite.Database, now: () => number, retention: Required<Ret
       'SELECT n FROM streams WHERE session = ? AND stream = ? AND expires_at <= ?',
     )
     .pluck()
-  const insert = db.prepare<[string, string, string, string | null, number, number, number, number]>(
-    `INSERT INTO streams (session, stream, head, writer, first, last, expires_at, sweep_at, size, batches, ended)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0)`,
+  const insert = db.prepare<[string, string, string, number, string | null, number, number, number, number]>(
+    `INSERT INTO streams
+       (session, stream, head, head_size, writer, first, last, expires_at, sweep_at, size, batches, ended)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0)`,
   )
-  const advance = db.prepare<[number, number, number, number, string | null, number, number]>(
-    'UPDATE streams SET first = ?, last = ?, size = ?, batches = ?, batch = ?, ended = ? WHERE n = ?',
+  const advance = db.prepare<{
+    n: number
+    first: number
+    last: number
+    size: number
+    batches: number
+    batch: string | null
+    ended: 0 | 1
+    appended: number
+  }>(
+    `UPDATE streams SET first = @first, last = @last, size = @size, batches = @batches, batch = @batch,
+       ended = @ended, emptied = @ended AND @first > @last, appended = @appended,
+       weight = head_size + ${STREAM_WEIGHT} + @size
+     WHERE n = @n`,
   )
   const setExpiry = db.prepare<[number, number]>('UPDATE streams SET expires_at = ? WHERE n = ?')
   const setSweep = db.prepare<[number, number]>('UPDATE streams SET sweep_at = ? WHERE n = ?')
@@ -97,9 +112,6 @@ function prepare(db: Sqlite.Database, now: () => number, retention: Required<Ret
   const selectEvents = db.prepare<[number, number, number], { position: number; data: string }>(
     'SELECT position, data FROM events WHERE stream = ? AND position > ? ORDER BY position LIMIT ?',
   )
-  const sizes = db.prepare<[number], { position: number; size: number }>(
-    'SELECT position, size FROM events WHERE stream = ? ORDER BY position',
-  )
   const removeEvents = db.prepare<[number, number]>('DELETE FROM events WHERE stream = ? AND position < ?')
 
   const seenBatch = db.prepare<[number, string], number>('SELECT last FROM batches WHERE stream = ? AND id = ?').pluck()
@@ -111,6 +123,10 @@ function prepare(db: Sqlite.Database, now: () => number, retention: Required<Ret
   )
 
   const { removePart, hide, removeHidden } = prepareRemoval(db, now)
+  const remove = (n: number) => {
+    while (removePart(n));
+  }
+  const budget = prepareBudget(db, retention, remove)
 
   /**
    * Keeps a stream from expiring. It is swept up to an eighth of its time to live later than it expires, so that `sweep_at`,
@@ -129,30 +145,18 @@ function prepare(db: Sqlite.Database, now: () => number, retention: Required<Ret
     return batch === id ? last : undefined
   }
 
-  /** Removes the oldest events until the rest is within the retention; what is left then begins at `first`. */
-  function trim(n: number, first: number, last: number, size: number): { first: number; size: number } {
-    const { maxEvents, maxBytes } = retention
-    if (last - first < maxEvents && size <= maxBytes) return { first, size }
-    for (const event of sizes.iterate(n)) {
-      if (event.position === last || (last - first < maxEvents && size <= maxBytes)) break
-      first = event.position + 1
-      size -= event.size
-    }
-    removeEvents.run(n, first)
-    return { first, size }
-  }
-
   return {
     open: db.transaction((session: string, stream: string, { head, writer, base = 0 }: StreamInit): boolean => {
       const time = now()
       if (isDeleted.get(session, time)) return false
       if (find.get(session, stream, time)) return true
       const old = findExpired.get(session, stream, time)
-      while (old !== undefined && removePart(old));
+      if (old !== undefined) remove(old)
       insert.run(
         session,
         stream,
         head,
+        head.length,
         writer ?? null,
         base + 1,
         base,
@@ -183,13 +187,20 @@ function prepare(db: Sqlite.Database, now: () => number, retention: Required<Ret
         insertEvent.run(row.n, ++last, data.length, data)
         size += data.length
       }
-      const kept = trim(row.n, first, last, size)
+      const kept = { n: row.n, ...budget.trim({ n: row.n, first, last, size }) }
       if (isKnown && row.writer === null) {
         insertBatch.run(row.n, ++batches, batch.id, last, time)
         if (batches % FORGET_EVERY === 0) removeBatches.run(row.n, batches - RECENT_BATCHES, time - BATCH_TTL)
       }
-      advance.run(kept.first, last, kept.size, batches, isKnown ? batch.id : row.batch, batch.end ? 1 : 0, row.n)
+      advance.run({
+        ...kept,
+        batches,
+        batch: isKnown ? batch.id : row.batch,
+        ended: batch.end ? 1 : 0,
+        appended: budget.nextAppend(session),
+      })
       keep(row, batch.end ?? false, time)
+      budget.appended(session, kept, time)
       return last
     }).immediate,
 

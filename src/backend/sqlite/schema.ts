@@ -104,6 +104,37 @@ export const MIGRATIONS = [
   ALTER TABLE streams ADD COLUMN batch TEXT;
   ALTER TABLE batches ADD COLUMN at INTEGER NOT NULL DEFAULT 0;
   `,
+
+  // What the streams of a session weigh together, by triggers: whatever removes a stream, the total is right. A stream weighs
+  // nothing before its first append under this version. appended: which of the session's appends was its last one, for a clock
+  // may say the same of two; emptied: it has ended, and its events were dropped.
+  `
+  ALTER TABLE streams ADD COLUMN head_size INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE streams ADD COLUMN weight INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE streams ADD COLUMN appended INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE streams ADD COLUMN emptied INTEGER NOT NULL DEFAULT 0;
+  CREATE INDEX streams_ended ON streams (session, emptied, appended) WHERE ended = 1;
+  CREATE INDEX streams_unfinished ON streams (session) WHERE ended = 0;
+
+  CREATE TABLE session_weights (
+    session TEXT PRIMARY KEY,
+    total INTEGER NOT NULL,
+    -- How many there were since the row was made.
+    appends INTEGER NOT NULL
+  ) WITHOUT ROWID;
+  CREATE TRIGGER stream_weighed AFTER UPDATE OF weight ON streams WHEN new.weight <> old.weight BEGIN
+    UPDATE session_weights SET total = total + new.weight - old.weight WHERE session = new.session;
+  END;
+  CREATE TRIGGER stream_removed AFTER DELETE ON streams WHEN old.weight > 0 BEGIN
+    UPDATE session_weights SET total = total - old.weight WHERE session = old.session;
+    DELETE FROM session_weights WHERE session = old.session AND total <= 0;
+  END;
+
+  -- UTF-16 code units of key and value. In an index with all that is asked for: beside a value it would be read with the value.
+  ALTER TABLE state ADD COLUMN size INTEGER NOT NULL DEFAULT 0;
+  UPDATE state SET size = length(key) + length(value);
+  CREATE INDEX state_sizes ON state (session, key, size);
+  `,
 ]
 
 /** Brings the file to the newest version; of several processes that open it at once, one does the work. */

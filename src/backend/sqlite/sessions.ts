@@ -1,11 +1,13 @@
 import type Sqlite from 'better-sqlite3'
 import {
   type Held,
+  OWN_STATE,
   type SessionRecord,
   type SessionStanding,
   type SessionStore,
   type SetStateOutcome,
   type StateEntry,
+  type StateLimit,
   type StoredSession,
   TOMBSTONE_TTL,
 } from '../backend.js'
@@ -46,7 +48,8 @@ export function sessionStore(database: Database): Required<SessionStore> {
     },
 
     getState: (id, key) => read((sessions) => sessions.getState(id, key)),
-    setState: (id, key, value, expected) => write((sessions) => sessions.setState(id, key, value, expected)),
+    setState: (id, key, value, expected, limit) =>
+      write((sessions) => sessions.setState(id, key, value, expected, limit)),
   }
 }
 
@@ -92,11 +95,15 @@ function prepare(db: Sqlite.Database, now: () => number) {
     `SELECT value, state.revision FROM state JOIN sessions ON sessions.n = state.session
      WHERE sessions.id = ? AND key = ? AND expires_at > ?`,
   )
-  const stateRevision = db
-    .prepare<[number, string], number>('SELECT revision FROM state WHERE session = ? AND key = ?')
-    .pluck()
-  const replaceState = db.prepare<[number, string, string]>(
-    'INSERT OR REPLACE INTO state (session, key, value) VALUES (?, ?, ?)',
+  const stateBefore = db.prepare<[number, string], { revision: number; size: number }>(
+    'SELECT revision, size FROM state WHERE session = ? AND key = ?',
+  )
+  const otherState = db.prepare<[number, string], { keys: number; size: number }>(
+    `SELECT count(*) AS keys, coalesce(sum(size), 0) AS size FROM state
+     WHERE session = ? AND key <> ? AND substr(key, 1, ${OWN_STATE.length}) <> '${OWN_STATE}'`,
+  )
+  const replaceState = db.prepare<[number, string, string, number]>(
+    'INSERT OR REPLACE INTO state (session, key, value, size) VALUES (?, ?, ?, ?)',
   )
   const removeState = db.prepare<[number, string]>('DELETE FROM state WHERE session = ? AND key = ?')
 
@@ -155,12 +162,19 @@ function prepare(db: Sqlite.Database, now: () => number) {
     getState: (id: string, key: string): StateEntry | undefined => selectState.get(id, key, now()),
 
     setState: db.transaction(
-      (id: string, key: string, value: string | undefined, expected?: number): SetStateOutcome => {
+      (id: string, key: string, value: string | undefined, expected?: number, limit?: StateLimit): SetStateOutcome => {
         const session = find.get(id, now())
         if (session === undefined) return 'gone'
-        if (expected !== undefined && (stateRevision.get(session, key) ?? 0) !== expected) return 'conflict'
+        const before = stateBefore.get(session, key)
+        if (expected !== undefined && (before?.revision ?? 0) !== expected) return 'conflict'
+        const size = key.length + (value?.length ?? 0)
+        const others = limit && value !== undefined ? otherState.get(session, key) : undefined
+        if (limit && others) {
+          if (!before && others.keys >= limit.keys) return 'too-many'
+          if (others.size + size > limit.size && size > (before?.size ?? 0)) return 'too-large'
+        }
         if (value === undefined) removeState.run(session, key)
-        else replaceState.run(session, key, value)
+        else replaceState.run(session, key, value, size)
         return 'ok'
       },
     ).immediate,

@@ -17,6 +17,7 @@ export const NOTHING = {
   tombstones: 0,
   state: 0,
   streams: 0,
+  session_weights: 0,
   events: 0,
   batches: 0,
   nodes: 0,

@@ -144,6 +144,7 @@ describeWith('PostgreSQL', await postgresUrl(), (url) => {
       tombstones: 1,
       state: 1,
       streams: 2,
+      session_weights: 1,
       events: 6,
       batches: 2,
     })

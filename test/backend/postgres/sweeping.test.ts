@@ -67,6 +67,7 @@ describeWith('PostgreSQL', await postgresUrl(), (url) => {
     tombstones: 1,
     state: 1,
     streams: 1,
+    session_weights: 1,
     events: 2,
     batches: 1,
     nodes: 1,
@@ -93,6 +94,7 @@ describeWith('PostgreSQL', await postgresUrl(), (url) => {
         sessions: 2,
         state: 2,
         streams: 2,
+        session_weights: 2,
         events: 4,
         batches: 2,
       })

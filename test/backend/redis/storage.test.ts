@@ -1,6 +1,6 @@
 import { Cluster, Redis } from 'ioredis'
 import { expect, onTestFinished, test } from 'vitest'
-import { BATCH_TTL, FINISHED_TTL, MAX_STREAMS, RECENT_BATCHES } from '../../../src/backend/backend.js'
+import { BATCH_TTL, FINISHED_TTL, MAX_STREAMS, RECENT_BATCHES, STREAM_WEIGHT } from '../../../src/backend/backend.js'
 import { keysFor } from '../../../src/backend/redis/keys.js'
 import { redis } from '../../../src/backend/redis.js'
 import { until } from '../../harness/within.js'
@@ -18,7 +18,7 @@ describeWith('what Redis keeps', await redisUrl(), (url) => {
     onTestFinished(() => client.disconnect())
     for (const [index, id] of STRANGE_IDS.entries()) {
       await fill(backend, id)
-      expect(await client.keys(`${prefix}:*`)).toHaveLength(index + 1 + 8)
+      expect(await client.keys(`${prefix}:*`)).toHaveLength(index + 1 + 10)
       await empty(backend, id)
       const left = await client.keys(`${prefix}:*`)
       expect(left.filter((key) => !key.startsWith(`${prefix}:deleted:`))).toEqual([])
@@ -36,7 +36,7 @@ describeWith('what Redis keeps', await redisUrl(), (url) => {
     await empty(backend, 'deleted')
     await backend.bus.beat('node', MINUTE)
     const keys = await client.keys(`${prefix}:*`)
-    expect(keys).toHaveLength(11)
+    expect(keys).toHaveLength(13)
     for (const key of keys) expect(await client.pttl(key), key).toBeGreaterThan(0)
   })
 
@@ -129,6 +129,53 @@ describeWith('what Redis keeps', await redisUrl(), (url) => {
     expect(await client.zrange(keysFor(prefix).streams('id'), 0, -1)).toEqual(['new'])
   })
 
+  test('what streams weigh is right after some have expired without a word', async () => {
+    const prefix = unique()
+    const keys = keysFor(prefix)
+    const client = new Redis(url)
+    onTestFinished(() => client.disconnect())
+    const weights = () => client.hgetall(keys.weights('a'))
+    const brief = closing(redis({ url, prefix, retention: { ttl: 20 } }))
+    for (const stream of ['done', 'open']) await brief.events.open('a', stream, { head: '{}' })
+    const append = { id: 'b', events: ['1', '2'] }
+    await brief.events.append('a', 'done', { ...append, end: true })
+    await brief.events.append('a', 'open', append)
+    const weight = STREAM_WEIGHT + 4
+    const { events } = closing(redis({ url, prefix }))
+    expect(await weights()).toEqual({ done: `${weight}`, open: `${weight}`, '%': `${2 * weight}` })
+    // Else they would expire with the streams.
+    await client.persist(keys.weights('a'))
+    await client.persist(keys.spare('a'))
+    await client.persist(keys.streams('a'))
+    await until(async () => (await events.read('a', 'open', 0, 1)) === undefined)
+    await events.open('a', 'new', { head: '{}' })
+    expect(await weights()).toEqual({ '%': '0' })
+    expect(await client.exists(keys.spare('a'))).toBe(0)
+  })
+
+  test('streams and state of a version that knew of no budget are measured', async () => {
+    const prefix = unique()
+    const keys = keysFor(prefix)
+    const { events, sessions } = closing(redis({ url, prefix, retention: { maxSessionBytes: 5000 } }))
+    const client = new Redis(url)
+    onTestFinished(() => client.disconnect())
+    for (const stream of ['s', 't']) {
+      await events.open('a', stream, { head: '{}' })
+      await events.append('a', stream, { id: 'b1', events: ['x'.repeat(1400), '2'] })
+      await client.hdel(keys.stream('a', stream), 'headSize')
+    }
+    await client.del(keys.weights('a'), keys.spare('a'))
+    await events.append('a', 's', { id: 'b2', events: ['3'] })
+    expect(await client.hget(keys.weights('a'), '%')).toBe(`${STREAM_WEIGHT + 1402}`)
+    await events.append('a', 't', { id: 'b2', events: ['x'.repeat(1000)] })
+    expect((await events.read('a', 's', 0, 10))?.first).toBe(2)
+    await sessions.create(record('a'), MINUTE)
+    await sessions.setState('a', 'key', '"1234"')
+    await client.hdel(keys.session('a'), 'size:key')
+    const limit = { keys: 10, size: 20 }
+    expect(await sessions.setState('a', 'more', '"1234567"', undefined, limit)).toBe('too-large')
+  })
+
   test("a client's keyPrefix is part of every key, and list finds them", async () => {
     const client = new Redis(url, { lazyConnect: true, keyPrefix: 'app[1]*:' })
     const prefix = unique()
@@ -175,6 +222,8 @@ describeWith('what a Redis Cluster keeps', await redisClusterNodes(), (nodes) =>
         for (const key of [
           names.deleted(session),
           names.streams(session),
+          names.weights(session),
+          names.spare(session),
           names.stream(session, '}{a}'),
           names.events(session, '{b}'),
           names.batches(session, '{c}'),

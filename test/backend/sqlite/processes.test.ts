@@ -118,11 +118,19 @@ it('SIGKILL of a writing process loses nothing that was acknowledged', async () 
 /** Makes the file what version 1 would have left: nodes are not known by their processes. */
 function downgrade(): void {
   const db = new Database(file)
+  db.exec(`
+    DROP TRIGGER stream_weighed; DROP TRIGGER stream_removed; DROP TABLE session_weights;
+    DROP INDEX streams_ended; DROP INDEX streams_unfinished; DROP INDEX state_sizes`)
   for (const [table, column] of [
     ['nodes', 'place'],
     ['nodes', 'pid'],
     ['streams', 'sent'],
     ['streams', 'batch'],
+    ['streams', 'head_size'],
+    ['streams', 'weight'],
+    ['streams', 'appended'],
+    ['streams', 'emptied'],
+    ['state', 'size'],
     ['batches', 'at'],
     ['sessions', 'holders'],
   ]) {

@@ -25,9 +25,19 @@ it('what has expired is removed from the file, a part at each write', async () =
   await events.append('long', 'stream', { id: 'b', events: Array(2000).fill('1') })
 
   const db = new Database(file)
-  const tables = ['sessions', 'state', 'tombstones', 'streams', 'events', 'batches', 'messages', 'nodes']
+  const tables = [
+    'sessions',
+    'state',
+    'tombstones',
+    'streams',
+    'events',
+    'batches',
+    'session_weights',
+    'messages',
+    'nodes',
+  ]
   const rows = () => tables.map((table) => Number(db.prepare(`SELECT count(*) FROM ${table}`).pluck().get()))
-  expect(rows()).toEqual([300, 300, 300, 301, 2600, 301, 300, 300])
+  expect(rows()).toEqual([300, 300, 300, 301, 2600, 301, 301, 300, 300])
   time += TOMBSTONE_TTL + 60 * 60_000
   let writes = 0
   while (rows().reduce((sum, count) => sum + count) > 1) {
@@ -38,7 +48,7 @@ it('what has expired is removed from the file, a part at each write', async () =
     expect(writes++).toBeLessThan(40)
   }
   expect(writes).toBeGreaterThan(2)
-  expect(rows()).toEqual([0, 0, 0, 0, 0, 0, 0, 1])
+  expect(rows()).toEqual([0, 0, 0, 0, 0, 0, 0, 0, 1])
   db.close()
   await backend.close()
 })
@@ -58,7 +68,8 @@ it('a deleted session leaves nothing in the file but its tombstone', async () =>
   await backend.events.delete('gone')
   const db = new Database(file)
   const rows = (table: string) => db.prepare(`SELECT count(*) FROM ${table}`).pluck().get()
-  expect(['sessions', 'state', 'tombstones', 'streams', 'events', 'batches'].map(rows)).toEqual([1, 1, 1, 2, 1201, 2])
+  const tables = ['sessions', 'state', 'tombstones', 'streams', 'events', 'batches', 'session_weights']
+  expect(tables.map(rows)).toEqual([1, 1, 1, 2, 1201, 2, 1])
   db.close()
   expect((await backend.events.read('stays', 'one', 0, 5000))?.events.length).toBe(1200)
   await backend.close()
