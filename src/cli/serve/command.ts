@@ -3,9 +3,12 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import { backendOption } from '../backend/backend-option.js'
 import { BACKENDS } from '../backend/backend-url.js'
 import { INHERITED } from '../stdio/child-env.js'
+import { API_KEY_VARIABLE } from './auth/api-keys.js'
+import { addAuthFlags } from './auth/flags.js'
+import { type AuthFlags, authOptions } from './auth/options.js'
 import { serve } from './serve.js'
 
-interface ServeFlags {
+interface ServeFlags extends AuthFlags {
   port: number
   host: string
   path: string
@@ -19,7 +22,7 @@ interface ServeFlags {
 }
 
 export function addServe(program: Command): void {
-  program
+  const serving = program
     .command('serve')
     .description('Serves a stdio MCP server over Streamable HTTP. Each session gets a process of its own.')
     .usage('[options] -- <command> [args...]')
@@ -43,9 +46,11 @@ export function addServe(program: Command): void {
     .addHelpText('after', HELP)
     .action(async (command: string, args: string[], flags: ServeFlags) => {
       const { env = {}, allowedHost: allowedHosts = [], allowedOrigin: allowedOrigins = [], ...rest } = flags
-      const options = { ...rest, env, allowedHosts, allowedOrigins, command, args }
+      const auth = authOptions(flags, flags.host)
+      const options = { ...rest, env, allowedHosts, allowedOrigins, auth, command, args }
       await serve(options, (line) => process.stderr.write(`${line}\n`))
     })
+  addAuthFlags(serving)
 }
 
 const NOTICE =
@@ -59,7 +64,9 @@ With --workers SIGTERM may take the notice and twice the timeout: one worker ser
 
 On a loopback address only requests addressed to localhost are accepted, and of web pages only those of localhost.
 On other addresses web pages must be named with --allowed-origin, and names are checked if --allowed-host is given.
-There is no authentication: put a proxy that authenticates in front of any address that others can reach.
+
+Anybody may call it unless it is given API keys, with --api-key-file or in ${API_KEY_VARIABLE} (commas between them), or
+--issuer. Clients send a key or a token as "Authorization: Bearer"; a key also as X-API-Key.
 
 Example:
   mcp-roam serve -- npx -y @modelcontextprotocol/server-everything`
@@ -98,6 +105,7 @@ function addVariable(text: string, env: Record<string, string> = {}): Record<str
   const name = equals < 0 ? text : text.slice(0, equals)
   const value = equals < 0 ? process.env[name] : text.slice(equals + 1)
   if (name === '') throw new InvalidArgumentError('It must begin with a name.')
+  if (name === API_KEY_VARIABLE) throw new InvalidArgumentError('The server is not to know the keys of its callers.')
   if (value === undefined)
     throw new InvalidArgumentError('That variable is not set here; give it a value with KEY=VALUE.')
   return { ...env, [name]: value }
