@@ -46,14 +46,15 @@ export async function serve(options: ServeOptions, log: Log): Promise<void> {
   const problem = startProblem(command, env.PATH ?? inheritedEnv().PATH)
   if (problem !== undefined) throw new CommandError(problem)
   const backend = await openBackend(url)
-  for (const warning of warnings(options)) log(`mcp-roam: WARNING: ${warning}`)
 
   const stop = stopSignal().then((signal): Required<DrainOptions> => {
     log('mcp-roam: draining')
     return { notice: noticeAfter(signal, options), timeout: options.drainTimeout }
   })
-  const logReady = (port: number, who: string) =>
+  const logReady = (port: number, who: string) => {
+    for (const warning of warnings(options)) log(`mcp-roam: WARNING: ${warning}`)
     log(`mcp-roam: ready at http://${urlHost(host)}:${port}${path}, ${who}, backend ${displayName(url)}`)
+  }
 
   if (workers > 1) {
     // It was opened to see that it can be used; each worker opens its own.
