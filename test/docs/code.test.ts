@@ -28,7 +28,7 @@ it('there are no indented code blocks, which would not be checked', () => {
 describe('TypeScript and JavaScript', () => {
   /** The name that the first line gives to a block that others import. */
   const nameOf = ({ code }: Block) => /^\/\/ ([\w.-]+\.ts)\n/.exec(code)?.[1]
-  const needsLine2 = ({ code }: Block) => code.includes("from '@modelcontextprotocol/server'")
+  const needsLine2 = ({ code }: Block) => /from '@modelcontextprotocol\/(server|express)'/.test(code)
   const isWholeFile = ({ language, code }: Block) => language === 'js' && code.includes('\nimport ')
 
   it('compiles under strict, with servers of both SDK lines', { timeout: 120_000 }, async () => {
