@@ -31,7 +31,6 @@ export interface LiveSessionHost {
   readonly upgrades: Deadlines
   /** How long a request may be unanswered while nothing is said on its behalf; undefined: for ever. */
   readonly silences: Deadlines | undefined
-  readonly limits: Readonly<Limits>
   /** Whether a request may run a second time when nobody knows whether the first time was completed. */
   mayRepeat(
     request: JSONRPCRequest,

@@ -16,8 +16,8 @@ export const BACKENDS: {
   start(folder: string): Promise<Partial<PrivateServer> & { url: string }>
 }[] = [{ name: 'SQLite', start: async (folder) => ({ url: `sqlite:${join(folder, 'chaos.db')}` }) }]
 // Redis appends each command to its file before it answers, PostgreSQL each commit to its log: a killed server loses nothing.
-if (await redisProgram()) BACKENDS.push({ name: 'Redis', start: startRedis })
-if (await postgresProgram()) BACKENDS.push({ name: 'PostgreSQL', start: startPostgres })
+if (await redisProgram()) BACKENDS.push({ name: 'Redis', start: () => startRedis() })
+if (await postgresProgram()) BACKENDS.push({ name: 'PostgreSQL', start: () => startPostgres() })
 
 /** Silence after which a node is taken for dead, in ms (docs/contract.md). */
 export const HEARTBEAT_TTL = 5000

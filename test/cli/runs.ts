@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach } from 'vitest'
-import { connectClient, type TestClient } from '../harness/client.js'
+import { type ClientOptions, connectClient, type TestClient } from '../harness/client.js'
 import type { Sdk } from '../harness/server.js'
 import { Cli, type RunOptions } from './served.js'
 
@@ -12,7 +12,7 @@ export interface Runs {
   run(args: string[], options?: RunOptions): Cli
   /** Runs it to its end. */
   ends(args: string[], options?: RunOptions): Promise<{ code: number | null; stdout: string; says: string }>
-  connect(url: string, sdk?: Sdk): Promise<TestClient>
+  connect(url: string, sdk?: Sdk, options?: ClientOptions): Promise<TestClient>
 }
 
 export function runs(): Runs {
@@ -50,8 +50,8 @@ export function runs(): Runs {
       const code = await cli.exit()
       return { code, stdout: cli.stdout, says: cli.log }
     },
-    async connect(url, sdk = 'v1') {
-      const client = await connectClient(sdk, url)
+    async connect(url, sdk = 'v1', options = {}) {
+      const client = await connectClient(sdk, url, options)
       clients.push(client)
       return client
     },

@@ -1,4 +1,4 @@
-/** The code blocks of README.md and of all pages in docs/. */
+/** The code blocks of README.md, SECURITY.md and of all pages in docs/. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -17,6 +17,7 @@ export interface Block {
 
 export const PAGES: readonly string[] = [
   'README.md',
+  'SECURITY.md',
   ...readdirSync(join(ROOT, 'docs'), { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.md'))
     .map((name) => `docs/${name.replaceAll('\\', '/')}`)

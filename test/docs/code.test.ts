@@ -10,7 +10,8 @@ import { BLOCKS, type Block, inLanguage, PAGES, ROOT, read, title } from './bloc
 import { applied } from './diff.js'
 
 const FOLDER = join(ROOT, 'node_modules/.cache/mcp-roam-docs')
-const CHECKED = ['ts', 'js', 'sh', 'json', 'yaml', 'diff', 'nginx', 'text']
+// Those of sql and redis are run by security.test.ts.
+const CHECKED = ['ts', 'js', 'sh', 'json', 'yaml', 'diff', 'nginx', 'text', 'sql', 'redis']
 
 it('each block says its language, and it is one that is checked here', () => {
   const others = BLOCKS.filter(({ language }) => !CHECKED.includes(language))
@@ -29,7 +30,7 @@ it('there are no indented code blocks, which would not be checked', () => {
 describe('TypeScript and JavaScript', () => {
   /** The name that the first line gives to a block that others import. */
   const nameOf = ({ code }: Block) => /^\/\/ ([\w.-]+\.ts)\n/.exec(code)?.[1]
-  const needsLine2 = ({ code }: Block) => code.includes("from '@modelcontextprotocol/server'")
+  const needsLine2 = ({ code }: Block) => /from '@modelcontextprotocol\/(server|express)'/.test(code)
   const isWholeFile = ({ language, code }: Block) => language === 'js' && code.includes('\nimport ')
 
   it('compiles under strict, with servers of both SDK lines', { timeout: 120_000 }, async () => {

@@ -20,12 +20,22 @@ export interface Elicited {
   content?: Record<string, string>
 }
 
+export interface Credentials {
+  clientId: string
+  clientSecret: string
+  expectedIssuer: string
+  /** Line 1 asks for no other, whatever the server says that it needs. */
+  scope: string
+}
+
 /** What the connecting functions of the two lines work with. */
 export interface ClientParts {
   name: string
   url: URL
   handlers: ClientHandlers
   headers?: Record<string, string>
+  /** Gets itself tokens, the way that the SDKs have for programs: the grant `client_credentials`. */
+  credentials?: Credentials | undefined
   fetch(url: string | URL, init?: RequestInit): Promise<Response>
   /** Each message that comes, before the SDK has it. */
   onmessage?(message: object): void

@@ -1,3 +1,4 @@
+import { ClientCredentialsProvider } from '@modelcontextprotocol/sdk/client/auth-extensions.js'
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
 import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js'
@@ -42,6 +43,7 @@ export async function connectV1(parts: ClientParts): Promise<ClientCalls> {
   const transport = new StreamableHTTPClientTransport(parts.url, {
     fetch: parts.fetch,
     requestInit: { headers: parts.headers ?? {} },
+    ...(parts.credentials && { authProvider: new ClientCredentialsProvider(parts.credentials) }),
     reconnectionOptions: RECONNECTION,
   })
   // The SDK's own class does not fit its own interface under exactOptionalPropertyTypes.

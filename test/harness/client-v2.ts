@@ -1,4 +1,4 @@
-import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
+import { Client, ClientCredentialsProvider, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
 import { type ClientCalls, type ClientParts, callsOf, listen, RECONNECTION } from './client-parts.js'
 
 /** {@link connectClient} on SDK line 2. */
@@ -35,6 +35,7 @@ export async function connectV2(parts: ClientParts): Promise<ClientCalls> {
   const transport = new StreamableHTTPClientTransport(parts.url, {
     fetch: parts.fetch,
     requestInit: { headers: parts.headers ?? {} },
+    ...(parts.credentials && { authProvider: new ClientCredentialsProvider(parts.credentials) }),
     reconnectionOptions: RECONNECTION,
   })
   await client.connect(transport)

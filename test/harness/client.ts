@@ -1,5 +1,13 @@
 /** Real clients of both SDK lines behind one face. */
-import type { CallOptions, ClientCalls, ClientHandlers, ClientParts, Notification, ToolResult } from './client-parts.js'
+import type {
+  CallOptions,
+  ClientCalls,
+  ClientHandlers,
+  ClientParts,
+  Credentials,
+  Notification,
+  ToolResult,
+} from './client-parts.js'
 import { connectV1 } from './client-v1.js'
 import { connectV2 } from './client-v2.js'
 import { RecordedFetch, type Route } from './recorded-fetch.js'
@@ -12,6 +20,8 @@ export interface ClientOptions {
   handlers?: ClientHandlers
   /** Sent as bearer token with each request. */
   token?: string
+  /** Has the SDK get tokens by itself. */
+  credentials?: Credentials
   /** Which node behind a proxy each request goes to; may be changed through the client's `wire`. */
   route?: Route
 }
@@ -34,6 +44,7 @@ export async function connectClient(sdk: Sdk, url: string, options: ClientOption
     url: new URL(url),
     handlers: options.handlers ?? {},
     headers: options.token === undefined ? {} : { authorization: `Bearer ${options.token}` },
+    credentials: options.credentials,
     fetch: wire.fetch,
     onnotification: (notification) => notifications.add(notification),
   })

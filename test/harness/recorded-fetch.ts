@@ -36,6 +36,8 @@ export class RecordedFetch {
   readonly sent = new Recorder<Exchange>()
   /** In the order in which the answers' headers came. */
   readonly answered = new Recorder<Exchange>()
+  /** Where each was sent, in the order of sending. */
+  readonly urls: (string | URL)[] = []
 
   readonly fetch = async (url: string | URL, init: RequestInit = {}): Promise<Response> => {
     const headers = new Headers(init.headers)
@@ -53,6 +55,7 @@ export class RecordedFetch {
     exchange.node = this.route?.(exchange)
     if (exchange.node !== undefined) headers.set(NODE_HEADER, String(exchange.node))
     this.sent.add(exchange)
+    this.urls.push(url)
     try {
       const response = await fetch(url, { ...init, headers })
       exchange.status = response.status

@@ -22,8 +22,8 @@ const SETTINGS = {
   log_min_messages: 'warning',
 }
 
-/** A PostgreSQL server whose superuser needs no password. Its data survives `kill` and `restart`. */
-export function launchPostgres(bin: string): Promise<PrivateServer> {
+/** A PostgreSQL server whose superuser needs no password, with more settings if need be. Its data survives `kill` and `restart`. */
+export function launchPostgres(bin: string, more: Readonly<Record<string, string>> = {}): Promise<PrivateServer> {
   return withRetries(async () => {
     const folder = scratch()
     const user = servant()
@@ -32,7 +32,7 @@ export function launchPostgres(bin: string): Promise<PrivateServer> {
     const log = join(folder, 'log')
     const [port = 0] = await freePorts(1)
     const start = async () => {
-      const settings = Object.entries(SETTINGS).flatMap(([name, value]) => ['-c', `${name}=${value}`])
+      const settings = Object.entries({ ...SETTINGS, ...more }).flatMap(([name, value]) => ['-c', `${name}=${value}`])
       const args = ['-D', data, '-p', `${port}`, ...settings]
       const child = new Child(join(bin, 'postgres'), args, { log, cwd: folder, user })
       await untilReady(child, log, async () => readFileSync(log, 'utf8').includes('ready to accept connections'))

@@ -31,12 +31,12 @@ function connection(port: number): Redis {
   return client
 }
 
-/** A plain Redis server. Its data survives `kill` and `restart`. */
-export function launchRedis(binary: string): Promise<PrivateServer> {
+/** A plain Redis server, with more settings if need be. Its data survives `kill` and `restart`. */
+export function launchRedis(binary: string, settings: readonly string[] = []): Promise<PrivateServer> {
   return withRetries(async () => {
     const folder = scratch()
     const [port = 0] = await freePorts(1)
-    const start = () => launch(binary, folder, port, ['--appendonly', 'yes', '--appendfsync', 'no'])
+    const start = () => launch(binary, folder, port, ['--appendonly', 'yes', '--appendfsync', 'no', ...settings])
     let child: Child
     try {
       child = await start()

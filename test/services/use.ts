@@ -52,10 +52,10 @@ export const postgresProgram = (): Promise<string | undefined> => ask('postgres-
  * A Redis server of the test's own, which it may freeze, kill and restart (its data survives both). Stopped with the test that
  * started it; elsewhere than in a test, call `stop`.
  */
-export async function startRedis(): Promise<PrivateServer> {
+export async function startRedis(settings?: readonly string[]): Promise<PrivateServer> {
   const program = await redisProgram()
   if (!program) throw new Error(`no ${reasons.get('redis-binary')}`)
-  return stoppedAfterTest(await launchRedis(program))
+  return stoppedAfterTest(await launchRedis(program, settings))
 }
 
 /** Like {@link startRedis}: three masters, and if asked for a replica of each. Takes some seconds. */
@@ -66,10 +66,10 @@ export async function startRedisCluster(options: { replicas?: boolean } = {}): P
 }
 
 /** Like {@link startRedis}. Takes about two seconds. */
-export async function startPostgres(): Promise<PrivateServer> {
+export async function startPostgres(settings?: Readonly<Record<string, string>>): Promise<PrivateServer> {
   const program = await postgresProgram()
   if (!program) throw new Error(`no ${reasons.get('postgres-binary')}`)
-  return stoppedAfterTest(await launchPostgres(program))
+  return stoppedAfterTest(await launchPostgres(program, settings))
 }
 
 function stoppedAfterTest<T extends { stop(): Promise<void> }>(server: T): T {

@@ -85,9 +85,9 @@ export function sealedSessions(sessions: SessionStore, keyring: Keyring): Sessio
       },
     }),
     ...(setState && {
-      async setState(id, key, value, expected) {
+      async setState(id, key, value, expected, limit) {
         const sealed = value === undefined ? undefined : box(id).seal(['state', key], value)
-        return setState.call(sessions, id, key, sealed, expected)
+        return setState.call(sessions, id, key, sealed, expected, limit)
       },
     }),
   }

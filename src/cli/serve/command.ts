@@ -4,9 +4,12 @@ import { backendOption } from '../backend/backend-option.js'
 import { BACKENDS } from '../backend/backend-url.js'
 import { encryptionOf, encryptionOption } from '../encryption.js'
 import { INHERITED } from '../stdio/child-env.js'
+import { API_KEY_VARIABLE } from './auth/api-keys.js'
+import { addAuthFlags } from './auth/flags.js'
+import { type AuthFlags, authOptions } from './auth/options.js'
 import { serve } from './serve.js'
 
-interface ServeFlags {
+interface ServeFlags extends AuthFlags {
   port: number
   host: string
   path: string
@@ -21,7 +24,7 @@ interface ServeFlags {
 }
 
 export function addServe(program: Command): void {
-  program
+  const serving = program
     .command('serve')
     .description('Serves a stdio MCP server over Streamable HTTP. Each session gets a process of its own.')
     .usage('[options] -- <command> [args...]')
@@ -48,9 +51,12 @@ export function addServe(program: Command): void {
       const { env = {}, allowedHost: allowedHosts = [], allowedOrigin: allowedOrigins = [], ...others } = flags
       const { encryptionKeysFile, ...rest } = others
       const encryption = encryptionOf(encryptionKeysFile)
-      const options = { ...rest, ...(encryption && { encryption }), env, allowedHosts, allowedOrigins, command, args }
+      const auth = authOptions(flags, flags.host)
+      const sealing = encryption && { encryption }
+      const options = { ...rest, ...sealing, env, allowedHosts, allowedOrigins, auth, command, args }
       await serve(options, (line) => process.stderr.write(`${line}\n`))
     })
+  addAuthFlags(serving)
 }
 
 const NOTICE =
@@ -64,7 +70,9 @@ With --workers SIGTERM may take the notice and twice the timeout: one worker ser
 
 On a loopback address only requests addressed to localhost are accepted, and of web pages only those of localhost.
 On other addresses web pages must be named with --allowed-origin, and names are checked if --allowed-host is given.
-There is no authentication: put a proxy that authenticates in front of any address that others can reach.
+
+Anybody may call it unless it is given API keys, with --api-key-file or in ${API_KEY_VARIABLE} (commas between them), or
+--issuer. Clients send a key or a token as "Authorization: Bearer"; a key also as X-API-Key.
 
 Example:
   mcp-roam serve -- npx -y @modelcontextprotocol/server-everything`
@@ -103,6 +111,7 @@ function addVariable(text: string, env: Record<string, string> = {}): Record<str
   const name = equals < 0 ? text : text.slice(0, equals)
   const value = equals < 0 ? process.env[name] : text.slice(equals + 1)
   if (name === '') throw new InvalidArgumentError('It must begin with a name.')
+  if (name === API_KEY_VARIABLE) throw new InvalidArgumentError('The server is not to know the keys of its callers.')
   if (value === undefined)
     throw new InvalidArgumentError('That variable is not set here; give it a value with KEY=VALUE.')
   return { ...env, [name]: value }

@@ -4,10 +4,15 @@ import type { Backend } from '../../backend/backend.js'
 import type { Encryption } from '../../backend/sealed/keyring.js'
 import { createSessionHandler, type DrainOptions } from '../../handler.js'
 import { isLoopback, LOOPBACK_NAMES } from '../../http/guard.js'
+import type { NodeRequest } from '../../http/node.js'
 import type { SessionHandlerOptions } from '../../options.js'
 import type { ServerFactory } from '../../session/session.js'
+import { asError } from '../../util/error.js'
 import { stdioServer } from '../stdio/stdio-server.js'
 import { listen, portOf, urlHost } from './address.js'
+import { authenticator } from './auth/authenticator.js'
+import { Denied } from './auth/denied.js'
+import type { AuthOptions } from './auth/options.js'
 
 /**
  * How long an idle connection is kept, in ms. Longer than proxies keep theirs (mostly 60 s), so that the proxy closes it:
@@ -32,6 +37,8 @@ export interface HttpServerOptions {
   allowedHosts: readonly string[]
   /** Origins of web pages that may send requests, besides those of loopback. */
   allowedOrigins: readonly string[]
+  /** Who may call it. */
+  auth: AuthOptions
 }
 
 export interface HttpServer {
@@ -62,16 +69,33 @@ export async function startHttpServer(options: HttpServerOptions, backend: Backe
     onerror,
     ...guardFor(options),
   })
+  let endpoint = ''
+  const auth = authenticator(options.auth, () => endpoint, onerror)
 
   const server = createServer((req, res) => {
     // A client that keeps its connection would keep sending requests to this node.
     if (httpServer.leaving) res.setHeader('connection', 'close')
     const requested = req.url?.split('?', 1)[0]
-    if (requested === path) void handler.node(req, res)
+    if (requested === path) void answer(req, res)
     else if (requested === '/healthz') void health(req, res)
+    else if (requested !== undefined && auth?.resource?.isAt(requested)) sendDocument(req, res, auth.resource.document)
     else sendJson(res, 404, { error: `not found; the MCP endpoint is ${path}` })
   })
   server.keepAliveTimeout = KEEP_ALIVE_TIMEOUT
+
+  const answer = async (req: NodeRequest, res: ServerResponse): Promise<void> => {
+    // A browser asks with OPTIONS first whether it may send a request at all, and shows no credential.
+    if (auth && req.method !== 'OPTIONS') {
+      try {
+        req.auth = await auth.authenticate(req)
+      } catch (error) {
+        if (!(error instanceof Denied)) onerror(asError(error))
+        auth.deny(res, error)
+        return
+      }
+    }
+    await handler.node(req, res)
+  }
 
   const health = async (req: IncomingMessage, res: ServerResponse): Promise<void> => {
     if (req.method !== 'GET' && req.method !== 'HEAD') {
@@ -103,6 +127,7 @@ export async function startHttpServer(options: HttpServerOptions, backend: Backe
     await httpServer.close()
     throw error
   }
+  endpoint = `http://${urlHost(host)}:${portOf(server)}${path}`
   server.on('error', onerror)
   return httpServer
 }
@@ -131,6 +156,15 @@ function guardFor({ host, allowedHosts, allowedOrigins }: HttpServerOptions): Pa
     return { allowedHosts: [...names, ...allowedHosts], allowedOrigins: [...names, ...allowedOrigins] }
   }
   return { allowedOrigins, ...(allowedHosts.length > 0 && { allowedHosts }) }
+}
+
+/** A document for everybody, web pages of any origin included: they have nothing to do with who may call the endpoint. */
+function sendDocument(req: IncomingMessage, res: ServerResponse, document: object): void {
+  const headers = { 'access-control-allow-origin': '*', 'access-control-allow-headers': '*' }
+  if (req.method === 'OPTIONS') res.writeHead(204, headers).end()
+  else if (req.method !== 'GET' && req.method !== 'HEAD')
+    sendJson(res, 405, { error: 'GET only' }, { allow: 'GET, HEAD' })
+  else sendJson(res, 200, document, headers)
 }
 
 function sendJson(res: ServerResponse, status: number, body: object, headers: Record<string, string> = {}): void {

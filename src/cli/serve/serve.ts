@@ -8,6 +8,7 @@ import { CommandError } from '../command-error.js'
 import { inheritedEnv } from '../stdio/child-env.js'
 import { startProblem } from '../stdio/start-error.js'
 import { freePort, urlHost } from './address.js'
+import { isOpenToOthers } from './auth/api-keys.js'
 import { type HttpServerOptions, type Log, startHttpServer } from './http-server.js'
 import { stopSignal } from './stop-signal.js'
 import { WorkerPool } from './worker-pool.js'
@@ -50,8 +51,10 @@ export async function serve(options: ServeOptions, log: Log): Promise<void> {
     log('mcp-roam: draining')
     return { notice: noticeAfter(signal, options), timeout: options.drainTimeout }
   })
-  const logReady = (port: number, who: string) =>
+  const logReady = (port: number, who: string) => {
+    for (const warning of warnings(options)) log(`mcp-roam: WARNING: ${warning}`)
     log(`mcp-roam: ready at http://${urlHost(host)}:${port}${path}, ${who}, backend ${displayName(url)}`)
+  }
 
   if (workers > 1) {
     // It was opened to see that it can be used; each worker opens its own.
@@ -68,6 +71,17 @@ export async function serve(options: ServeOptions, log: Log): Promise<void> {
   } finally {
     await server.close()
   }
+}
+
+/** What its user should know before anybody calls. */
+function warnings({ host, auth: { keys, keyFile, oauth } }: ServeOptions): string[] {
+  const open = keys.length === 0 && oauth === undefined && !isLoopback(host)
+  return [
+    ...(open
+      ? [`no authentication: whoever reaches ${host} can start processes here (see --api-key-file, --issuer)`]
+      : []),
+    ...(keyFile !== undefined && isOpenToOthers(keyFile) ? [`other users can read ${keyFile}: chmod 600 it`] : []),
+  ]
 }
 
 /**
