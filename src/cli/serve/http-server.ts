@@ -2,9 +2,12 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Backend } from '../../backend/backend.js'
 import { createSessionHandler, type DrainOptions } from '../../handler.js'
-import { isLoopback, LOOPBACK_NAMES } from '../../http/guard.js'
-import type { SessionHandlerOptions } from '../../options.js'
+import { type GuardOptions, guard } from '../../http/guard.js'
+import { isLoopback, LOOPBACK_NAMES } from '../../http/loopback.js'
+import { NodeHttpRequest } from '../../http/node.js'
+import { Notices } from '../../http/notices.js'
 import type { ServerFactory } from '../../session/session.js'
+import { Refusal } from '../../wire/refusal.js'
 import { stdioServer } from '../stdio/stdio-server.js'
 import { listen, portOf, urlHost } from './address.js'
 
@@ -53,7 +56,9 @@ export type Log = (line: string) => void
 export async function startHttpServer(options: HttpServerOptions, backend: Backend, log: Log): Promise<HttpServer> {
   const { path, host } = options
   const onerror = (error: Error) => log(`mcp-roam: ${error.message}`)
-  const handler = createSessionHandler(factoryFor(options, log), { backend, onerror, ...guardFor(options) })
+  const guarded = guardFor(options)
+  const handler = createSessionHandler(factoryFor(options, log), { backend, onerror, ...guarded })
+  const checkHealth = guard({ ...guarded, anyAddress: true, notices: new Notices(onerror) })
 
   const server = createServer((req, res) => {
     // A client that keeps its connection would keep sending requests to this node.
@@ -66,6 +71,13 @@ export async function startHttpServer(options: HttpServerOptions, backend: Backe
   server.keepAliveTimeout = KEEP_ALIVE_TIMEOUT
 
   const health = async (req: IncomingMessage, res: ServerResponse): Promise<void> => {
+    try {
+      checkHealth(new NodeHttpRequest(req, undefined))
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error
+      sendJson(res, error.status, { error: error.message })
+      return
+    }
     if (req.method !== 'GET' && req.method !== 'HEAD') {
       sendJson(res, 405, { error: 'GET only' }, { allow: 'GET, HEAD' })
       return
@@ -112,17 +124,15 @@ function factoryFor({ command, args, env }: HttpServerOptions, log: Log): Server
   }
 }
 
-/**
- * Protects against DNS rebinding (2025-11-25, basic/transports, "Security Warning"). On loopback all names of the server
- * are known, and both headers are checked against them. Elsewhere its names are known only if they are given; web pages
- * are refused unless they are named.
- */
-function guardFor({ host, allowedHosts, allowedOrigins }: HttpServerOptions): Partial<SessionHandlerOptions> {
-  if (isLoopback(host)) {
-    const names = [...LOOPBACK_NAMES, urlHost(host)]
-    return { allowedHosts: [...names, ...allowedHosts], allowedOrigins: [...names, ...allowedOrigins] }
+/** What is named comes to the loopback names, which the handler knows by itself where nothing is named. */
+function guardFor({ host, allowedHosts, allowedOrigins }: HttpServerOptions): GuardOptions {
+  const own = [...LOOPBACK_NAMES, urlHost(host)]
+  return {
+    ...(allowedHosts.length > 0 && { allowedHosts: [...own, ...allowedHosts] }),
+    // Elsewhere web pages are refused unless they are named.
+    ...(!isLoopback(host) && { allowedOrigins }),
+    ...(isLoopback(host) && allowedOrigins.length > 0 && { allowedOrigins: [...own, ...allowedOrigins] }),
   }
-  return { allowedOrigins, ...(allowedHosts.length > 0 && { allowedHosts }) }
 }
 
 function sendJson(res: ServerResponse, status: number, body: object, headers: Record<string, string> = {}): void {
