@@ -1,7 +1,12 @@
 /** A backend whose every answer comes within a time limit, or is an {@link Unavailable}. */
 import { within } from '../util/within.js'
+import { isSessionId } from '../wire/rules.js'
 import type { Backend, CompleteBackend, SessionRecord, SessionStore } from './backend.js'
 import { memory } from './memory.js'
+import { problemWith, SkippedRecords } from './record.js'
+
+/** So many of the records that a listing skipped are named. */
+const MAX_NAMED = 100
 
 /** The backend failed or took too long. Its `cause` says what happened; that is for the operator, and never reaches a client. */
 export class Unavailable extends Error {
@@ -19,8 +24,9 @@ export interface BoundedBackend extends Omit<CompleteBackend, 'sessions'> {
  * Puts a time limit on everything that a backend is asked, `close` included: nobody who shuts down should have to wait for a
  * backend that is away. Of a listing each step is limited by itself, and the time that its consumer takes does not count.
  *
- * A record that a later version of this library wrote is there and cannot be served: `load` rejects with {@link Unavailable},
- * so that nobody concludes that its session is gone. `list` skips it and goes on, and reports how many it skipped.
+ * A record that a later version of this library wrote, or that is damaged, is there and cannot be served: `load` rejects with
+ * {@link Unavailable}, so that nobody concludes that its session is gone. `list` skips it and goes on, and reports how many it
+ * skipped.
  *
  * @param given What the user handed in; the memory of this process takes the place of what it lacks.
  * @param timeout Longest wait for one answer, in milliseconds.
@@ -50,7 +56,7 @@ export function bounded(given: Backend | undefined, timeout: number, onerror: (e
       load: (id, holder) =>
         call('load', async () => {
           const session = await sessions.load(id, holder)
-          const problem = session && problemWith(session.record)
+          const problem = session && problemWith(session.record, id)
           if (problem) throw problem
           return session
         }),
@@ -114,6 +120,7 @@ async function* listStepByStep(
   }
   let isLeftEarly = true
   let skipped = 0
+  const ids: string[] = []
   let cause: Error | undefined
   try {
     for (;;) {
@@ -128,6 +135,8 @@ async function* listStepByStep(
         continue
       }
       skipped++
+      const id: unknown = step.value?.id
+      if (ids.length < MAX_NAMED && typeof id === 'string' && isSessionId(id)) ids.push(id)
       cause ??= problem
     }
   } catch (error) {
@@ -136,13 +145,8 @@ async function* listStepByStep(
     stop().catch(() => {})
     throw error
   } finally {
-    if (skipped > 0) onerror(new Error(`backend: list skipped ${skipped} session records`, { cause }))
+    if (skipped > 0) onerror(new SkippedRecords(skipped, ids, { cause }))
     // The consumer has what it wanted; a store that fails now is reported, and no reason to throw.
     if (isLeftEarly) await call('list', stop).catch(() => {})
   }
-}
-
-/** Why a record cannot be served; undefined: it can. */
-function problemWith({ version }: SessionRecord): Error | undefined {
-  return version === 1 ? undefined : new Error(`the record is of version ${version}, which is not known here`)
 }

@@ -124,7 +124,7 @@ export class Sessions {
       isLive: (id) => this.#residents.has(id),
       mayRestore,
       touch: (record) => void backend.sessions.touch(record.id, this.#freshness.ttlOf(record)).catch(() => {}),
-      ondeleted: (record, by) => this.#end(record.id, record, by === 'this node' ? 'deleted' : undefined),
+      ondeleted: (id, record, by) => this.#end(id, record, by === 'this node' ? 'deleted' : undefined),
     })
     const host: LiveSessionHost = {
       nodeId: node.id,

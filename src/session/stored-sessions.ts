@@ -1,12 +1,16 @@
 /** Sessions as they are in the store: what can be done for a request that needs no instance here. */
 import type { SessionRecord, StoredSession } from '../backend/backend.js'
-import type { BoundedBackend } from '../backend/bounded.js'
+import { type BoundedBackend, Unavailable } from '../backend/bounded.js'
+import { UnfitRecord } from '../backend/record.js'
 import { isResponse, type JSONRPCNotification, type JSONRPCResponse } from '../wire/jsonrpc.js'
 import type { Caller, HttpRequest } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
 import { isSessionId } from '../wire/rules.js'
 import { type Principal, samePrincipal } from './principal.js'
 import type { Routing } from './routing.js'
+
+/** A session that is there, and of which nothing can be told. */
+const UNFIT = { record: undefined }
 
 export interface StoredSessionsHost {
   readonly backend: BoundedBackend
@@ -16,8 +20,8 @@ export interface StoredSessionsHost {
   mayRestore(record: SessionRecord, request: HttpRequest): Promise<boolean>
   /** The session is in use, and must not expire. */
   touch(record: SessionRecord): void
-  /** The session has been deleted; `by`: it was this node that did it. */
-  ondeleted(record: SessionRecord, by: 'this node' | 'another one'): Promise<void>
+  /** The session has been deleted; `record`: if it could be read; `by`: it was this node that did it. */
+  ondeleted(id: string, record: SessionRecord | undefined, by: 'this node' | 'another one'): Promise<void>
 }
 
 export class StoredSessions {
@@ -63,13 +67,17 @@ export class StoredSessions {
    */
   async remove(id: string, caller: Caller): Promise<void> {
     const { record } = await this.find(id, caller)
-    if (!(await this.#delete(record))) throw new Refusal('sessionNotFound')
+    if (!(await this.#delete(id, record))) throw new Refusal('sessionNotFound')
   }
 
-  /** Ends a session for good; false if there was none. */
+  /** Ends a session for good, also one whose record cannot be read; false if there was none. */
   async delete(id: string): Promise<boolean> {
-    const stored = isSessionId(id) ? await this.host.backend.sessions.load(id) : undefined
-    return stored !== undefined && (await this.#delete(stored.record))
+    if (!isSessionId(id)) return false
+    const stored = await this.host.backend.sessions.load(id).catch((error) => {
+      if (error instanceof Unavailable && error.cause instanceof UnfitRecord) return UNFIT
+      throw error
+    })
+    return stored !== undefined && (await this.#delete(id, stored.record))
   }
 
   async #of(id: string, principal: Principal): Promise<StoredSession | undefined> {
@@ -78,15 +86,14 @@ export class StoredSessions {
   }
 
   /** False: somebody else has deleted it meanwhile. */
-  async #delete(record: SessionRecord): Promise<boolean> {
+  async #delete(id: string, record: SessionRecord | undefined): Promise<boolean> {
     const { backend, routing, ondeleted } = this.host
-    const { id } = record
     const held = await backend.sessions.delete(id)
     // The session is gone from here on; events that stay behind because the log is away expire by themselves.
     await Promise.all([
       held && routing.deleted(id, held),
       backend.events.delete(id).catch(() => {}),
-      ondeleted(record, held ? 'this node' : 'another one'),
+      ondeleted(id, record, held ? 'this node' : 'another one'),
     ])
     return held !== undefined
   }

@@ -1,6 +1,7 @@
 /** `mcp-roam sessions`: lists, shows and deletes the sessions of a backend, also while nodes are using it. */
 import { existsSync } from 'node:fs'
 import type { Writable } from 'node:stream'
+import { SkippedRecords } from '../../backend/record.js'
 import { createSessionHandler, type SessionDirectory } from '../../handler.js'
 import type { SessionInfo } from '../../session/session.js'
 import { backendError } from '../backend/backend-error.js'
@@ -69,7 +70,7 @@ async function withSessions(backend: string, use: (sessions: SessionDirectory) =
   const never = () => {
     throw new Error('nothing is served here')
   }
-  const handler = createSessionHandler(never, { backend: await openBackend(url) })
+  const handler = createSessionHandler(never, { backend: await openBackend(url), onerror: tellSkipped })
   try {
     await use(handler.sessions)
   } catch (error) {
@@ -77,6 +78,14 @@ async function withSessions(backend: string, use: (sessions: SessionDirectory) =
   } finally {
     await handler.close()
   }
+}
+
+/** All other errors end the command. */
+function tellSkipped(error: Error): void {
+  if (!(error instanceof SkippedRecords)) return
+  const what = error.message.replace(/^backend: /, '')
+  const ids = error.ids().join(', ') || 'of unknown ids'
+  process.stderr.write(`mcp-roam: ${what} that cannot be read; mcp-roam sessions delete <id> removes one: ${ids}\n`)
 }
 
 function unknownSession(id: string): CommandError {
