@@ -1,8 +1,8 @@
 import { defineConfig } from 'vitest/config'
 
-/** What needs Redis or PostgreSQL, starts processes, or takes long. All else runs within itself. */
+/** What needs Redis, PostgreSQL or a browser, starts processes, or takes long. All else runs within itself. */
 const SYSTEM = [
-  'test/{chaos,cli,clients,cluster,conformance,docs,e2e,interleaving,model,services,weather}/**/*.test.ts',
+  'test/{browser,chaos,cli,clients,cluster,conformance,docs,e2e,interleaving,model,services,weather}/**/*.test.ts',
   'test/backend/{postgres,redis,sqlite}/**/*.test.ts',
   'test/stream/seam.test.ts',
 ]
