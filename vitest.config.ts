@@ -1,8 +1,8 @@
 import { defineConfig } from 'vitest/config'
 
-/** What needs Redis or PostgreSQL, starts processes, or takes long. All else runs within itself. */
+/** What needs Redis, PostgreSQL or a browser, starts processes, or takes long. All else runs within itself. */
 const SYSTEM = [
-  'test/{attacks,chaos,cli,clients,cluster,conformance,docs,e2e,fuzz,interleaving,model,services,weather}/**/*.test.ts',
+  'test/{attacks,browser,chaos,cli,clients,cluster,conformance,docs,e2e,fuzz,interleaving,model,services,weather}/**/*.test.ts',
   'test/backend/{postgres,redis,sealed,sqlite}/**/*.test.ts',
   'test/stream/seam.test.ts',
 ]

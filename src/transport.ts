@@ -5,6 +5,7 @@ import type { FetchOptions } from './handler.js'
 import { Endpoint } from './http/endpoint.js'
 import { FetchHttpReply, FetchHttpRequest } from './http/fetch.js'
 import { NodeHttpReply, NodeHttpRequest, type NodeRequest } from './http/node.js'
+import { sharedNotices } from './http/notices.js'
 import { resolveOptions, type SessionOptions, type WireOptions } from './options.js'
 import { Instance } from './session/instance.js'
 import type { JSONRPCMessage, RequestId } from './wire/jsonrpc.js'
@@ -83,7 +84,8 @@ export class SessionTransport implements Transport {
     })
     this.#assembly = assemble(() => this.#connection(), resolved, sharedNode(options.backend))
     const { sessions, streams } = this.#assembly
-    this.#endpoint = new Endpoint(sessions, streams.connections, resolved, {
+    const notices = sharedNotices(options.backend, resolved.onerror)
+    this.#endpoint = new Endpoint(sessions, streams.connections, resolved, notices, {
       id: () => this.#sessionId,
       claim: () => {
         if (this.#claimed) return false
@@ -231,6 +233,7 @@ export class SessionTransport implements Transport {
 /** The request of a restore that no request caused. */
 const NO_REQUEST: HttpRequest = {
   method: 'GET',
+  cameIn: 'elsewhere',
   authInfo: undefined,
   header: () => undefined,
   body: async () => undefined,

@@ -15,9 +15,6 @@ function buildServer() {
 
 const handler = createSessionHandler(buildServer, {
   backend: sqlite({ file: process.env.SESSIONS ?? 'sessions.db' }),
-  // it listens on loopback: a web page must not reach it under a name of its own
-  allowedHosts: ['localhost', '127.0.0.1'],
-  allowedOrigins: ['localhost', '127.0.0.1'],
 })
 const http = createServer(handler.node).listen(Number(process.env.PORT ?? 3000), '127.0.0.1')
 

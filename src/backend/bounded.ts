@@ -1,8 +1,9 @@
 /** A backend whose every answer comes within a time limit, or is an {@link Unavailable}. */
 import { within } from '../util/within.js'
+import { isObject } from '../wire/jsonrpc.js'
 import type { Backend, CompleteBackend, SessionRecord, SessionStore } from './backend.js'
 import { memory } from './memory.js'
-import { unreadReason } from './sealed/sessions.js'
+import { problemWith } from './record.js'
 import { Unavailable, Unreadable } from './unavailable.js'
 
 export { Unavailable } from './unavailable.js'
@@ -25,8 +26,9 @@ export interface BoundedStore extends SessionStore {
  * Puts a time limit on everything that a backend is asked, `close` included: nobody who shuts down should have to wait for a
  * backend that is away. Of a listing each step is limited by itself, and the time that its consumer takes does not count.
  *
- * A record that a later version of this library wrote is there and cannot be served: `load` rejects with {@link Unavailable},
- * so that nobody concludes that its session is gone. `list` skips it and goes on, and reports how many it skipped.
+ * A record that a later version of this library wrote, or that is damaged, is there and cannot be served: `load` rejects with
+ * {@link Unavailable}, so that nobody concludes that its session is gone. `list` skips it and goes on, and reports how many it
+ * skipped.
  *
  * @param given What the user handed in; the memory of this process takes the place of what it lacks.
  * @param timeout Longest wait for one answer, in milliseconds.
@@ -61,7 +63,7 @@ export function bounded(
       load: (id, holder) =>
         call('load', async () => {
           const session = await sessions.load(id, holder)
-          const problem = session && problemWith(session.record)
+          const problem = session && problemWith(session.record, id)
           if (problem) throw problem
           return session
         }),
@@ -135,7 +137,7 @@ async function* listStepByStep(
         return
       }
       const problem = problemWith(step.value)
-      if (!problem || which === 'all') {
+      if (!problem || (which === 'all' && isObject(step.value))) {
         yield step.value
         continue
       }
@@ -152,11 +154,4 @@ async function* listStepByStep(
     // The consumer has what it wanted; a store that fails now is reported, and no reason to throw.
     if (isLeftEarly) await call('list', stop).catch(() => {})
   }
-}
-
-/** Why a record cannot be served; undefined: it can. */
-export function problemWith(record: SessionRecord): Error | undefined {
-  const { version } = record
-  if (version === 1) return undefined
-  return unreadReason(record) ?? new Error(`the record is of version ${version}, which is not known here`)
 }

@@ -10,7 +10,7 @@ import { startSweeper } from './sqlite/sweeper.js'
 export interface SqliteOptions {
   /**
    * Path of the database, on a local disk: SQLite's locks do not work over network file systems. It is made on first use, with
-   * mode 0600, and so are missing folders, with mode 0700; files named the same plus `-wal` and `-shm` belong to it.
+   * mode 0600, and so are missing folders, with mode 0700. One that any user may read or write is refused. Files named the same plus `-wal` and `-shm` belong to it.
    */
   file: string
   /**

@@ -1,8 +1,7 @@
 /** One MCP endpoint: each HTTP request from the door to its answer. Read this first. */
-
 import { Unavailable } from '../backend/bounded.js'
 import type { LiveSession } from '../session/live.js'
-import { defaultPrincipal, type Principal } from '../session/principal.js'
+import { defaultPrincipal, hasSubject, NO_SUBJECT, type Principal } from '../session/principal.js'
 import { isForOneInstance } from '../session/routing.js'
 import type { Sessions } from '../session/sessions.js'
 import type { Connections } from '../stream/connections.js'
@@ -32,7 +31,8 @@ import {
 } from '../wire/rules.js'
 import type { AuthInfo } from '../wire/sdk.js'
 import { messageEvent, SSE_HEADERS } from '../wire/sse.js'
-import { type GuardOptions, guard } from './guard.js'
+import { type Guard, type GuardOptions, guard } from './guard.js'
+import { Notices } from './notices.js'
 
 /** How often a request may find its session gone from memory before it could be used. */
 const MAX_FINDS = 10
@@ -68,15 +68,16 @@ interface Visit {
 export class Endpoint {
   /** New sessions and requests are sent elsewhere. */
   draining = false
-  readonly #guard: ReturnType<typeof guard>
+  readonly #guard: Guard
 
   constructor(
     private readonly sessions: Sessions,
     private readonly connections: Connections,
     private readonly options: EndpointOptions,
+    private readonly notices = new Notices(options.onerror),
     private readonly only?: OnlySession,
   ) {
-    this.#guard = guard(options)
+    this.#guard = guard({ ...options, notices })
   }
 
   /** Answers the request; resolves with the reason if it was refused. Never rejects. */
@@ -84,8 +85,8 @@ export class Endpoint {
     const visit: Visit = { request, reply, id: undefined, session: undefined }
     const { limits, maxBodySize } = this.options
     try {
-      checkHeaders(request, limits.header, this.#guard !== undefined)
-      this.#guard?.(request)
+      checkHeaders(request, limits.header)
+      this.#guard(request)
       switch (request.method) {
         case 'POST': {
           checkPost(request)
@@ -228,9 +229,14 @@ export class Endpoint {
 
   #principalOf(request: HttpRequest): Principal | Promise<Principal> {
     const { principal } = this.options
-    if (!principal) return defaultPrincipal(request.authInfo)
+    if (!principal) return this.#defaultPrincipal(request.authInfo)
     const named: unknown = principal(request.authInfo, request.request)
     return named instanceof Promise ? named.then(asPrincipal) : asPrincipal(named)
+  }
+
+  #defaultPrincipal(authInfo: AuthInfo | undefined): Principal {
+    if (authInfo && !hasSubject(authInfo)) this.notices.once('subject', '', () => NO_SUBJECT)
+    return defaultPrincipal(authInfo)
   }
 
   #refuse(error: unknown, { request, reply, id, session }: Visit): RefusalName {

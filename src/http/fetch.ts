@@ -2,6 +2,10 @@
 import type { HttpReply, HttpRequest, ReplyHeaders, RequestInfo, Sink } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
 import type { AuthInfo } from '../wire/sdk.js'
+import { isLoopbackHost } from './loopback.js'
+
+/** The host of a URL that was parsed and written again, without port: much cheaper than to parse it once more. */
+const HOST = /^https?:\/\/(\[[^\]]*\]|[^:/?#]*)/
 
 export class FetchHttpRequest implements HttpRequest {
   /** Those that were read: `Headers` takes its time for each. */
@@ -15,6 +19,12 @@ export class FetchHttpRequest implements HttpRequest {
 
   get method(): string {
     return this.request.method
+  }
+
+  /** A web `Request` says nothing of the connection; its URL has the host that the client named. */
+  get cameIn(): HttpRequest['cameIn'] {
+    const [, host = ''] = HOST.exec(this.request.url) ?? []
+    return isLoopbackHost(host) ? 'loopback' : 'elsewhere'
   }
 
   header(name: string): string | undefined {

@@ -5,6 +5,7 @@ import type { HttpReply, HttpRequest, ReplyHeaders, RequestInfo, Sink } from '..
 import { Refusal } from '../wire/refusal.js'
 import type { AuthInfo } from '../wire/sdk.js'
 import { lazyRequest } from './lazy-request.js'
+import { isLoopback } from './loopback.js'
 
 /** A request with what middleware may have left on it: `auth` by the SDK's bearer auth, `body` by body parsers. */
 export type NodeRequest = IncomingMessage & { auth?: AuthInfo | undefined; body?: unknown; originalUrl?: string }
@@ -23,6 +24,13 @@ export class NodeHttpRequest implements HttpRequest {
 
   get authInfo(): AuthInfo | undefined {
     return this.req.auth
+  }
+
+  get cameIn(): HttpRequest['cameIn'] {
+    // Node asks the system for it once a connection. A Unix socket has none.
+    const { localAddress, destroyed } = this.req.socket
+    if (localAddress === undefined) return destroyed ? 'unknown' : 'elsewhere'
+    return isLoopback(localAddress) ? 'loopback' : 'elsewhere'
   }
 
   header(name: string): string | undefined {

@@ -19,6 +19,18 @@ export function defaultPrincipal(authInfo: AuthInfo | undefined): Principal {
   return subject === undefined ? client : `${encodeURIComponent(String(subject))}@${client}`
 }
 
+/** Whether verified auth says who of a client's users it is. */
+export function hasSubject({ extra }: AuthInfo): boolean {
+  const subject = extra?.sub
+  return subject !== undefined && subject !== null && subject !== ''
+}
+
+/** What the operator is told if verified auth has no subject, and no option `principal` says whom a request comes from. */
+export const NO_SUBJECT =
+  'the verified auth of a request has no subject, so all users of its OAuth client count as one, and may use each ' +
+  "other's sessions if they know the ids: have the token verifier set extra.sub, or set the option `principal`. This is " +
+  'told once.'
+
 /** What the record keeps: salted with the session id, so that records do not tell which sessions are one person's. */
 export function hashPrincipal(session: string, principal: Principal): string | null {
   if (principal === undefined) return null

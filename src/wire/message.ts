@@ -6,6 +6,11 @@ export interface HttpRequest {
   readonly method: string
   /** @param name In lower case. */
   header(name: string): string | undefined
+  /**
+   * Whether the server took it on a loopback address. `unknown`: the connection is gone, and its address with it; only a
+   * request that waited for something in front of this library can be so late.
+   */
+  readonly cameIn: 'loopback' | 'elsewhere' | 'unknown'
   /** Verified by the host program's own middleware. */
   readonly authInfo: AuthInfo | undefined
   /**

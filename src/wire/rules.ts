@@ -25,13 +25,21 @@ const USUAL_ACCEPT = 'application/json, text/event-stream'
 
 const JSON_TYPE = /^\s*application\/json\s*(;|$)/i
 
-/** The headers that are read of each request, and those that are read where Origin or Host is checked. */
-const READ = ['accept', 'content-type', 'mcp-session-id', 'mcp-protocol-version', 'last-event-id', 'user-agent']
-const READ_BY_GUARD = [...READ, 'origin', 'host']
+/** The headers that are read. */
+const READ = [
+  'accept',
+  'content-type',
+  'mcp-session-id',
+  'mcp-protocol-version',
+  'last-event-id',
+  'user-agent',
+  'origin',
+  'host',
+]
 
 /** RFC 6585, section 5. */
-export function checkHeaders(request: HttpRequest, limit: number, isGuarded: boolean): void {
-  for (const name of isGuarded ? READ_BY_GUARD : READ) {
+export function checkHeaders(request: HttpRequest, limit: number): void {
+  for (const name of READ) {
     const value = request.header(name)
     if (value !== undefined && value.length > limit) throw new Refusal('headerTooLong')
   }

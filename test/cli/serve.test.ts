@@ -288,6 +288,37 @@ describe('web pages', () => {
     expect(await ask(url, { host: 'roam.example' })).toMatchObject({ status: 400 })
     expect(await ask(url)).toMatchObject({ status: 400 })
   })
+
+  it('on loopback need no flag to be refused, and the log says once which one would allow them', async () => {
+    const { cli, url } = await serve(script('tools'))
+    for (let i = 0; i < 2; i++) expect(await ask(url, { host: 'mcp.example' })).toMatchObject({ status: 403 })
+    expect(await ask(url, { host: '[::1]', origin: 'http://app.localhost' })).toMatchObject({ status: 400 })
+    const told = () => cli.log.split('\n').filter((line) => line.includes('--allowed-host'))
+    await until(() => told().length > 0)
+    expect(told()).toEqual([expect.stringContaining('"mcp.example"')])
+  })
+
+  it('do not get at /healthz either; health checks, which ask by address, do', async () => {
+    const { url } = await serve(script('tools'))
+    const health = new URL('/healthz', url).href
+    expect(await ask(health)).toMatchObject({ status: 200 })
+    expect(await ask(health, { host: '10.1.2.3:3000' })).toMatchObject({ status: 200 })
+    expect(await ask(health, { host: '[fd00::1]:3000' })).toMatchObject({ status: 200 })
+    expect(await ask(health, { host: 'rebound.example' })).toMatchObject({ status: 403 })
+    expect(await ask(health, { origin: 'https://evil.example' })).toMatchObject({ status: 403 })
+  })
+
+  it('elsewhere than on loopback must be named; so must hosts, as soon as one is', async () => {
+    const { url } = await serve(script('tools'), ['--host', '0.0.0.0', '--allowed-host', 'roam.example'])
+    const at = url.replace('0.0.0.0', '127.0.0.1')
+    const health = new URL('/healthz', at).href
+    expect(await ask(at, { host: 'roam.example' })).toMatchObject({ status: 400 })
+    expect(await ask(at, { host: 'localhost' })).toMatchObject({ status: 400 })
+    expect(await ask(at, { host: 'other.example' })).toMatchObject({ status: 403 })
+    expect(await ask(at, { host: 'localhost', origin: 'http://localhost' })).toMatchObject({ status: 403 })
+    expect(await ask(health, { host: '10.1.2.3:3000' })).toMatchObject({ status: 200 })
+    expect(await ask(health, { host: 'other.example' })).toMatchObject({ status: 403 })
+  })
 })
 
 describe('MCP Inspector', () => {

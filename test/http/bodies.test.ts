@@ -58,7 +58,7 @@ describe.each(DOORS)('through the %s adapter', (name) => {
         expect(read).toBe(false)
         return
       }
-      const { said } = await connection(at, 'POST /mcp HTTP/1.1', { host: 'x', ...declared })
+      const { said } = await connection(at, 'POST /mcp HTTP/1.1', { host: 'localhost', ...declared })
       expect(await said()).toMatch(/^HTTP\/1\.1 413 /)
     })
 

@@ -60,8 +60,10 @@ describe.each(DOORS)('through the %s adapter', (name) => {
       expect(await status(name, { allowedOrigins: [] }, {})).toBe(200)
     })
 
-    test('that is not set is not checked', async () => {
-      expect(await status(name, {}, { origin: 'https://evil.example' })).toBe(200)
+    test("'*' on the list allows all, opaque ones too", async () => {
+      for (const origin of ['https://evil.example', 'null', 'nonsense']) {
+        expect(await status(name, { allowedOrigins: ['*'] }, { origin })).toBe(200)
+      }
     })
   })
 
@@ -102,8 +104,8 @@ describe.each(DOORS)('through the %s adapter', (name) => {
       expect(await status(name, { allowedHosts: [] }, { host: 'localhost' })).toBe(403)
     })
 
-    test('that is not set is not checked', async () => {
-      expect(await status(name, {}, { host: 'evil.example' })).toBe(200)
+    test("'*' on the list allows all", async () => {
+      expect(await status(name, { allowedHosts: ['*'] }, { host: 'evil.example' })).toBe(200)
     })
   })
 

@@ -11,7 +11,7 @@ import { request, stage } from './stage.js'
 describe('the node adapter', () => {
   test('control bytes in a session id do not get past node:http', async () => {
     const at = await stage('node')
-    const { said } = await connection(at, 'DELETE /mcp HTTP/1.1', { host: 'x', 'mcp-session-id': 'a\x01\x00b' })
+    const { said } = await connection(at, 'DELETE /mcp HTTP/1.1', { host: 'localhost', 'mcp-session-id': 'a\x01\x00b' })
     expect(await said()).toMatch(/^HTTP\/1\.1 400 /)
   })
 
@@ -25,7 +25,7 @@ describe('the node adapter', () => {
         resolve()
       }).then((port) => {
         const headers = {
-          host: 'x',
+          host: 'localhost',
           accept: '*/*',
           'content-type': 'application/json',
           'mcp-session-id': client.sessionId,

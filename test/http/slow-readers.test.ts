@@ -126,7 +126,7 @@ describe.each(DOORS)('through the %s adapter', (name) => {
 
 /** A GET over a socket that is not read until the answer's body is asked for. */
 async function unread(at: Stage, client: WireClient): Promise<Reply> {
-  const headers = { host: 'x', accept: '*/*', ...client.with({}).headers } as Record<string, string>
+  const headers = { host: 'localhost', accept: '*/*', ...client.with({}).headers } as Record<string, string>
   const { socket } = await connection(at, 'GET /mcp HTTP/1.1', headers)
   const begin = await within(new Promise<Buffer>((resolve) => socket.once('data', resolve)), 'the head of an answer')
   socket.pause()

@@ -7,11 +7,12 @@ import { removeAtExit } from './children.js'
 
 const run = promisify(execFile)
 
-export type Program = 'redis' | 'postgres'
+export type Program = 'redis' | 'postgres' | 'chromium'
 
-/** Redis: the path of the server. PostgreSQL: the folder with `postgres` and `initdb`. Undefined: not installed. */
+/** Redis: the path of the server. Chromium: that of the browser. PostgreSQL: the folder with `postgres` and `initdb`. Undefined: not installed. */
 function find(program: Program): string | undefined {
   if (program === 'redis') return onPath('redis-server') ?? onPath('valkey-server')
+  if (program === 'chromium') return onPath('chromium') ?? onPath('google-chrome')
   const folders = ['/usr/lib/postgresql', '/usr/lib64/postgresql'].flatMap((root) => versions(root))
   // What is on the path may be a link into the folder that we want, or a wrapper that does not help.
   const linked = onPath('postgres')
@@ -41,7 +42,13 @@ function isProgram(path: string): boolean {
   }
 }
 
-const PACKAGES: Record<Program, string> = { redis: 'redis-server', postgres: 'postgresql' }
+const PACKAGES: Record<Program, string> = { redis: 'redis-server', postgres: 'postgresql', chromium: 'chromium' }
+
+const NAMES: Record<Program, string> = {
+  redis: 'redis-server (7 or later)',
+  postgres: 'PostgreSQL',
+  chromium: 'chromium, or Google Chrome',
+}
 
 let installing: Promise<unknown> = Promise.resolve()
 const found = new Map<Program, Promise<string>>()
@@ -56,7 +63,7 @@ export function binary(program: Program): Promise<string> {
 async function locate(program: Program): Promise<string> {
   const here = find(program)
   if (here) return here
-  const advice = `install ${program === 'redis' ? 'redis-server (7 or later)' : 'PostgreSQL'}`
+  const advice = `install ${NAMES[program]}`
   if (process.getuid?.() !== 0 || !isProgram('/usr/bin/apt-get')) throw new Error(`not found: ${advice}`)
   // One apt-get at a time.
   const turn = installing.then(() => install(PACKAGES[program]))

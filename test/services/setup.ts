@@ -31,6 +31,8 @@ export interface Services {
   'redis-binary': string
   /** Folder of the programs. */
   'postgres-binary': string
+  /** Path of the browser. */
+  chromium: string
 }
 
 export type Answer<T> = { value: T } | { missing: string } | { failed: string }
@@ -52,6 +54,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
       (await given('POSTGRES_URL', postgresAnswers)) ?? until(await launchPostgres(await binary('postgres'))).url,
     'redis-binary': () => binary('redis'),
     'postgres-binary': () => binary('postgres'),
+    chromium: () => binary('chromium'),
   }
 
   const answers = new Map<string, Promise<Answer<unknown>>>()

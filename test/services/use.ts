@@ -42,6 +42,9 @@ export const redisClusterNodes = (): Promise<{ host: string; port: number }[] | 
 /** A PostgreSQL, as a user that may create tables: `postgres://…`. */
 export const postgresUrl = (): Promise<string | undefined> => ask('postgres')
 
+/** The path of a Chromium or Chrome. */
+export const chromium = (): Promise<string | undefined> => ask('chromium')
+
 /** Whether `startRedis` will work; for `describeWith`. */
 export const redisProgram = (): Promise<string | undefined> => ask('redis-binary')
 

@@ -268,3 +268,24 @@ test('a session id of one principal is nobody’s key to another’s: each id ha
   expect((await theirs.request('ping', {}, { headers: { 'mcp-session-id': mine.sessionId } })).status).toBe(404)
   expect((await mine.request('ping', {}, { headers: { 'mcp-session-id': theirs.sessionId } })).status).toBe(404)
 })
+
+describe('verified auth without a subject', () => {
+  async function told(auths: (AuthInfo | undefined)[], options: SessionHandlerOptions = {}): Promise<string[]> {
+    const errors: Error[] = []
+    const handler = serve(scripted(), { onerror: (error) => errors.push(error), ...options })
+    for (const authInfo of auths) await (await openSession(handler, { authInfo })).request('ping')
+    return errors.map(({ message }) => message)
+  }
+
+  test('onerror is told once that the users of a client count as one, and what to set', async () => {
+    const empty = { ...authOf('other'), extra: { sub: '' } }
+    expect(await told([authOf('app'), authOf('app'), empty])).toEqual([
+      expect.stringMatching(/no subject.* set extra\.sub, or set the option `principal`/),
+    ])
+  })
+
+  test('nothing is told of requests with a subject or without auth, or if the option says whose they are', async () => {
+    expect(await told([undefined, alice])).toEqual([])
+    expect(await told([authOf('app')], { principal: () => 'me' })).toEqual([])
+  })
+})

@@ -1,4 +1,5 @@
-import { type Held, OWN_STATE, type SessionRecord, type SessionStore, TOMBSTONE_TTL } from '../backend.js'
+import { type Held, OWN_STATE, type SessionStore, TOMBSTONE_TTL } from '../backend.js'
+import { recordIn } from '../record.js'
 import { type Clock, ExpiringMap } from './expiring-map.js'
 
 interface MemorySession {
@@ -27,7 +28,7 @@ export function sessionStore(now: Clock, tombstones: ExpiringMap<true>): Require
       const stored = sessions.get(id)
       if (!stored) return undefined
       if (holder !== undefined) stored.holders.add(holder)
-      return { record: parse(stored), ...heldBy(stored) }
+      return { record: recordIn(id, stored.record), ...heldBy(stored) }
     },
 
     async look(ids) {
@@ -67,7 +68,7 @@ export function sessionStore(now: Clock, tombstones: ExpiringMap<true>): Require
     async *list() {
       for (const id of sessions.keys()) {
         const stored = sessions.get(id)
-        if (stored) yield parse(stored)
+        if (stored) yield recordIn(id, stored.record)
       }
     },
 
@@ -93,10 +94,6 @@ export function sessionStore(now: Clock, tombstones: ExpiringMap<true>): Require
       return 'ok'
     },
   }
-}
-
-function parse({ record }: MemorySession): SessionRecord {
-  return JSON.parse(record)
 }
 
 function heldBy({ holders }: MemorySession): Held {

@@ -1,4 +1,5 @@
-import { type Held, type SessionRecord, type SessionStore, type SetStateOutcome, TOMBSTONE_TTL } from '../backend.js'
+import { type Held, type SessionStore, type SetStateOutcome, TOMBSTONE_TTL } from '../backend.js'
+import { recordIn } from '../record.js'
 import type { Database } from './database.js'
 import { decode, duration, encode, key, whole } from './values.js'
 
@@ -6,6 +7,7 @@ import { decode, duration, encode, key, whole } from './values.js'
 const PAGE = 200
 
 export function sessionStore(database: Database): Required<SessionStore> {
+  // A record is stored and read as it is, without encode and decode: JSON text has none of the characters that those change.
   const s = database.schema
 
   return {
@@ -23,7 +25,7 @@ export function sessionStore(database: Database): Required<SessionStore> {
               [key(id)],
             )
           : await database.query(`select record, holders from ${s}.load_and_hold($1, $2)`, [key(id), holder])
-      return row && { record: parse(row[0]), ...heldBy(row[1]) }
+      return row && { record: recordIn(id, row[0]), ...heldBy(row[1]) }
     },
 
     async look(ids) {
@@ -74,7 +76,7 @@ export function sessionStore(database: Database): Required<SessionStore> {
            order by id limit ${PAGE}`,
           [after ?? ''],
         )
-        for (const [, record] of rows) yield parse(record)
+        for (const [id, record] of rows) yield recordIn(id ?? '', record)
         if (rows.length < PAGE) return
         after = rows.at(-1)?.[0] ?? ''
       }
@@ -108,9 +110,4 @@ export function sessionStore(database: Database): Required<SessionStore> {
 /** Names, with a blank between them. */
 function heldBy(holders: string | null | undefined): Held {
   return { holders: holders ? holders.split(' ') : [] }
-}
-
-/** A record needs no {@link decode}: JSON text has none of the characters that `encode` changes. */
-function parse(record: string | null | undefined): SessionRecord {
-  return JSON.parse(record ?? 'null')
 }

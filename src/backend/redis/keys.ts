@@ -25,6 +25,8 @@ export interface Keys {
   nodes: string
   /** The channel of a topic of the bus. */
   channel(topic: string): string
+  /** The id in the name of a `session` key. */
+  idOf(session: string): string
   /** The glob pattern of all `session` keys. */
   sessions: string
 }
@@ -53,6 +55,7 @@ export function keysFor(ownPrefix: string, keyPrefix = ''): Keys {
     batches: (id, stream) => `${prefix}:batches:{${tag(id)}}:${wellFormed(stream)}`,
     nodes: `${prefix}:nodes`,
     channel: (topic) => `${prefix}:topic:${wellFormed(topic)}`,
+    idOf: (session) => untagged(session.slice(`${prefix}:session:{`.length, -1)),
     sessions: `${prefix.replace(/[\\*?[\]^-]/g, '\\$&')}:session:{*}`,
   }
 }
@@ -60,6 +63,12 @@ export function keysFor(ownPrefix: string, keyPrefix = ''): Keys {
 /** The id as a hash tag: without braces, which would end the tag early, and not empty, because Redis ignores an empty tag. */
 function tag(id: string): string {
   return id === '' ? '%' : encode(id, /[%{}\ud800-\udfff]/gu)
+}
+
+function untagged(tag: string): string {
+  return tag.replace(/%([\da-f]{4})?/g, (_, code?: string) =>
+    code ? String.fromCharCode(Number.parseInt(code, 16)) : '',
+  )
 }
 
 /** Text that can be sent as UTF-8. Half a surrogate pair cannot: without this, different texts would become the same key. */

@@ -1,12 +1,6 @@
 /** A session is one hash with its record and its state, so that both expire together. */
-import {
-  type Held,
-  OWN_STATE,
-  type SessionRecord,
-  type SessionStore,
-  type SetStateOutcome,
-  TOMBSTONE_TTL,
-} from '../backend.js'
+import { type Held, OWN_STATE, type SessionStore, type SetStateOutcome, TOMBSTONE_TTL } from '../backend.js'
+import { recordIn } from '../record.js'
 import { type Keys, wellFormed } from './keys.js'
 import type { Link } from './link.js'
 import type { Writes } from './replicas.js'
@@ -24,7 +18,7 @@ return 1
 
 const LOAD_AND_HOLD = script(`
 local record, holders = unpack(redis.call('HMGET', KEYS[1], 'record', 'holders'))
-if not record then return {} end
+if not record and not holders then return {} end
 holders = holders or ''
 if not string.find(' ' .. holders, ' ' .. ARGV[1], 1, true) then
   holders = holders .. ARGV[1]
@@ -113,8 +107,9 @@ export function sessionStore(link: Link, keys: Keys, writes: Writes = link): Req
           ? await link.send(key, ['hmget', key, 'record', 'holders'])
           : await run(link, LOAD_AND_HOLD, [key], [word(holder)])
       const [text, holders] = loaded as unknown[]
-      const record = parse(text)
-      return record && { record, ...heldBy(holders ?? '') }
+      // A hash without a record is a session all the same, one that is damaged.
+      if (typeof text !== 'string' && typeof holders !== 'string') return undefined
+      return { record: recordIn(id, text), ...heldBy(holders ?? '') }
     },
 
     async look(ids) {
@@ -155,10 +150,12 @@ export function sessionStore(link: Link, keys: Keys, writes: Writes = link): Req
           cursor = String(next)
           const fresh = found.filter((key) => !seen.has(key))
           for (const key of fresh) seen.add(key)
-          const records = await Promise.all(fresh.map((key) => link.send(key, ['hget', key, 'record'])))
-          for (const record of records) {
-            const parsed = parse(record)
-            if (parsed) yield parsed
+          const ask = (key: string) => link.send(key, ['hmget', key, 'record', 'holders'])
+          const records = (await Promise.all(fresh.map(ask))) as [unknown, unknown][]
+          for (const [i, [record, holders]] of records.entries()) {
+            // Or it has gone since.
+            const isThere = typeof record === 'string' || typeof holders === 'string'
+            if (isThere) yield recordIn(keys.idOf(fresh[i] as string), record)
           }
         } while (cursor !== '0')
       }
@@ -191,8 +188,4 @@ function word(holder: string): string {
 
 function heldBy(holders: unknown): Held | undefined {
   return typeof holders === 'string' ? { holders: holders.split(' ').slice(0, -1) } : undefined
-}
-
-function parse(record: unknown): SessionRecord | undefined {
-  return typeof record === 'string' ? (JSON.parse(record) as SessionRecord) : undefined
 }

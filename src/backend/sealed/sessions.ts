@@ -1,5 +1,7 @@
 /** Session records and state, sealed. What a store needs to keep them, and to compare revisions, stays in the open. */
+import { isObject } from '../../wire/jsonrpc.js'
 import type { SessionRecord, SessionStore, StoredSession } from '../backend.js'
+import type { UnreadRecord } from '../record.js'
 import { Unreadable } from '../unavailable.js'
 import { isSealed, type Keyring } from './keyring.js'
 
@@ -11,12 +13,6 @@ interface SealedRecord extends Pick<SessionRecord, 'id' | 'revision' | 'ancestor
   version: 2
   /** The record, without what is in the open. */
   sealed: string
-}
-
-/** Stands in a listing for a record that cannot be read. */
-export interface UnreadRecord extends Pick<SessionRecord, 'id' | 'createdAt'> {
-  version: 2
-  problem: Unreadable
 }
 
 const RECORD = 'a session record'
@@ -93,19 +89,8 @@ export function sealedSessions(sessions: SessionStore, keyring: Keyring): Sessio
   }
 }
 
-/** Why a record of a listing cannot be read; undefined: it can. */
-export function unreadReason(record: object): Unreadable | undefined {
-  return 'problem' in record && record.problem instanceof Unreadable ? record.problem : undefined
-}
-
-function isSealedRecord<R extends object>(record: R | SealedRecord): record is SealedRecord {
-  return (
-    'version' in record &&
-    record.version === 2 &&
-    'sealed' in record &&
-    typeof record.sealed === 'string' &&
-    isSealed(record.sealed)
-  )
+function isSealedRecord(record: unknown): record is SealedRecord {
+  return isObject(record) && record.version === 2 && typeof record.sealed === 'string' && isSealed(record.sealed)
 }
 
 /** What is in the open must be what it was when the rest was sealed. */

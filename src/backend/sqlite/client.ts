@@ -1,5 +1,5 @@
 /** Connections to a SQLite file, made with `better-sqlite3`. */
-import { closeSync, mkdirSync, openSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type Sqlite from 'better-sqlite3'
 import { ifInstalled } from '../optional.js'
@@ -29,6 +29,7 @@ export async function connect(file: string): Promise<Connections> {
   if (!BetterSqlite)
     throw new Error('mcp-roam/sqlite needs a package that is not installed: npm install better-sqlite3')
   makeFile(file)
+  for (const path of [file, `${file}-wal`, `${file}-shm`]) checkPrivate(path)
 
   const opened: Sqlite.Database[] = []
   const open = async (synchronous: 'FULL' | 'NORMAL') => {
@@ -63,4 +64,22 @@ function makeFile(file: string): void {
   } catch (error) {
     if (!hasCode(error, 'EEXIST')) throw error
   }
+}
+
+/**
+ * Group rights may be meant, and Kubernetes gives them to all files of a volume (`fsGroup`). Rights of everybody are not: whoever
+ * can read the file has the sessions' messages, whoever can write it can forge them. The mode is left as it is, because whoever
+ * set it has to know what may have been read.
+ *
+ * @throws Error if anybody on this machine may read or write the file.
+ */
+function checkPrivate(path: string): void {
+  // Windows has no such modes.
+  if (process.platform === 'win32') return
+  const mode = statSync(path, { throwIfNoEntry: false })?.mode ?? 0
+  if ((mode & 0o006) === 0) return
+  const shown = (mode & 0o777).toString(8).padStart(4, '0')
+  throw new Error(
+    `Any user of this machine may read or write ${path} (mode ${shown}), which holds sessions: chmod 600 it, or have it on a file system that keeps modes.`,
+  )
 }

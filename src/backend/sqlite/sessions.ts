@@ -11,6 +11,7 @@ import {
   type StoredSession,
   TOMBSTONE_TTL,
 } from '../backend.js'
+import { recordIn } from '../record.js'
 import type { Database } from './database.js'
 
 /** Records that `list` reads in one statement. */
@@ -86,8 +87,8 @@ function prepare(db: Sqlite.Database, now: () => number) {
     'DELETE FROM sessions WHERE id = ? RETURNING expires_at, holders',
   )
   const newest = db.prepare<[], number | null>('SELECT max(n) FROM sessions').pluck()
-  const page = db.prepare<[number, number, number], { n: number; record: string }>(
-    `SELECT n, record FROM sessions WHERE n > ? AND n <= ? AND expires_at > ? ORDER BY n LIMIT ${PAGE}`,
+  const page = db.prepare<[number, number, number], { n: number; id: string; record: string }>(
+    `SELECT n, id, record FROM sessions WHERE n > ? AND n <= ? AND expires_at > ? ORDER BY n LIMIT ${PAGE}`,
   )
 
   const find = db.prepare<[string, number], number>('SELECT n FROM sessions WHERE id = ? AND expires_at > ?').pluck()
@@ -118,7 +119,7 @@ function prepare(db: Sqlite.Database, now: () => number) {
 
     load(id: string): StoredSession | undefined {
       const row = select.get(id, now())
-      return row && { record: parse(row.record), ...heldBy(row) }
+      return row && { record: recordIn(id, row.record), ...heldBy(row) }
     },
 
     /** A statement for each, which in this process costs no more than one for all. */
@@ -156,7 +157,8 @@ function prepare(db: Sqlite.Database, now: () => number) {
     /** By primary key, because an open cursor would keep a read transaction open while the consumer awaits. */
     page(after: number, upTo: number): Page {
       const rows = page.all(after, upTo, now())
-      return { records: rows.map((row) => parse(row.record)), next: rows.length < PAGE ? undefined : rows.at(-1)?.n }
+      const records = rows.map(({ id, record }) => recordIn(id, record))
+      return { records, next: rows.length < PAGE ? undefined : rows.at(-1)?.n }
     },
 
     getState: (id: string, key: string): StateEntry | undefined => selectState.get(id, key, now()),
@@ -194,7 +196,7 @@ function prepareHolders(db: Sqlite.Database, now: () => number) {
         holders.push(holder)
         update.run(joined(holders), id)
       }
-      return { record: parse(row.record), holders }
+      return { record: recordIn(id, row.record), holders }
     }).immediate,
 
     release: db.transaction((id: string, names: readonly string[]): void => {
@@ -218,13 +220,4 @@ function heldBy({ holders }: Pick<Row, 'holders'>): { holders: string[] } {
 
 function joined(holders: readonly string[]): string {
   return holders.join(' ')
-}
-
-function parse(text: string): SessionRecord {
-  try {
-    return JSON.parse(text)
-  } catch {
-    // The parser's own message quotes the text, and session data does not belong in an error message.
-    throw new Error('A session record in the database is not JSON.')
-  }
 }

@@ -3,11 +3,13 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { Backend } from '../../backend/backend.js'
 import type { Encryption } from '../../backend/sealed/keyring.js'
 import { createSessionHandler, type DrainOptions } from '../../handler.js'
-import { isLoopback, LOOPBACK_NAMES } from '../../http/guard.js'
-import type { NodeRequest } from '../../http/node.js'
-import type { SessionHandlerOptions } from '../../options.js'
+import { type GuardOptions, guard } from '../../http/guard.js'
+import { isLoopback, LOOPBACK_NAMES } from '../../http/loopback.js'
+import { NodeHttpRequest, type NodeRequest } from '../../http/node.js'
+import { Notices } from '../../http/notices.js'
 import type { ServerFactory } from '../../session/session.js'
 import { asError } from '../../util/error.js'
+import { Refusal } from '../../wire/refusal.js'
 import { stdioServer } from '../stdio/stdio-server.js'
 import { listen, portOf, urlHost } from './address.js'
 import { authenticator } from './auth/authenticator.js'
@@ -63,12 +65,14 @@ export type Log = (line: string) => void
 export async function startHttpServer(options: HttpServerOptions, backend: Backend, log: Log): Promise<HttpServer> {
   const { path, host } = options
   const onerror = (error: Error) => log(`mcp-roam: ${error.message}`)
+  const guarded = guardFor(options)
   const handler = createSessionHandler(factoryFor(options, log), {
     backend,
     ...(options.encryption && { encryption: options.encryption }),
     onerror,
-    ...guardFor(options),
+    ...guarded,
   })
+  const checkHealth = guard({ ...guarded, anyAddress: true, notices: new Notices(onerror) })
   let endpoint = ''
   const auth = authenticator(options.auth, () => endpoint, onerror)
 
@@ -98,6 +102,13 @@ export async function startHttpServer(options: HttpServerOptions, backend: Backe
   }
 
   const health = async (req: IncomingMessage, res: ServerResponse): Promise<void> => {
+    try {
+      checkHealth(new NodeHttpRequest(req, undefined))
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error
+      sendJson(res, error.status, { error: error.message })
+      return
+    }
     if (req.method !== 'GET' && req.method !== 'HEAD') {
       sendJson(res, 405, { error: 'GET only' }, { allow: 'GET, HEAD' })
       return
@@ -145,17 +156,15 @@ function factoryFor({ command, args, env }: HttpServerOptions, log: Log): Server
   }
 }
 
-/**
- * Protects against DNS rebinding (2025-11-25, basic/transports, "Security Warning"). On loopback all names of the server
- * are known, and both headers are checked against them. Elsewhere its names are known only if they are given; web pages
- * are refused unless they are named.
- */
-function guardFor({ host, allowedHosts, allowedOrigins }: HttpServerOptions): Partial<SessionHandlerOptions> {
-  if (isLoopback(host)) {
-    const names = [...LOOPBACK_NAMES, urlHost(host)]
-    return { allowedHosts: [...names, ...allowedHosts], allowedOrigins: [...names, ...allowedOrigins] }
+/** What is named comes to the loopback names, which the handler knows by itself where nothing is named. */
+function guardFor({ host, allowedHosts, allowedOrigins }: HttpServerOptions): GuardOptions {
+  const own = [...LOOPBACK_NAMES, urlHost(host)]
+  return {
+    ...(allowedHosts.length > 0 && { allowedHosts: [...own, ...allowedHosts] }),
+    // Elsewhere web pages are refused unless they are named.
+    ...(!isLoopback(host) && { allowedOrigins }),
+    ...(isLoopback(host) && allowedOrigins.length > 0 && { allowedOrigins: [...own, ...allowedOrigins] }),
   }
-  return { allowedOrigins, ...(allowedHosts.length > 0 && { allowedHosts }) }
 }
 
 /** A document for everybody, web pages of any origin included: they have nothing to do with who may call the endpoint. */

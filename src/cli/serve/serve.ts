@@ -1,6 +1,6 @@
 /** `mcp-roam serve`: a stdio server for many clients over HTTP, each session with a child process of its own. */
 import type { DrainOptions } from '../../handler.js'
-import { isLoopback } from '../../http/guard.js'
+import { isLoopback } from '../../http/loopback.js'
 import { displayName, parseBackendUrl, SHARED_BACKENDS } from '../backend/backend-url.js'
 import { defaultFile } from '../backend/default-file.js'
 import { openBackend } from '../backend/open-backend.js'

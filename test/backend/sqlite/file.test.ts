@@ -1,11 +1,12 @@
 import { execFile } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import Database from 'better-sqlite3'
-import { expect, it } from 'vitest'
+import { describe, expect, it, onTestFinished } from 'vitest'
+import { bounded } from '../../../src/backend/bounded.js'
 import { sqlite } from '../../../src/backend/sqlite.js'
 import { record } from '../record.js'
 import { folder, newFile } from './files.js'
@@ -47,6 +48,7 @@ it("somebody else's database is refused and left as it was", async () => {
   const file = newFile()
   const theirs = new Database(file)
   theirs.exec('CREATE TABLE sessions (theirs TEXT)')
+  chmodSync(file, 0o600)
   theirs.close()
   const backend = sqlite({ file })
   await expect(backend.sessions.load('s')).rejects.toThrow('not one of mcp-roam')
@@ -113,7 +115,8 @@ it('an error about a damaged record does not quote it', async () => {
   const db = new Database(file)
   db.exec("UPDATE sessions SET record = 'secret'")
   db.close()
-  const error = await backend.sessions.load('s').catch((reason: unknown) => reason)
+  const { sessions } = bounded(backend, 5_000, () => {})
+  const error = await sessions.load('s').catch((reason: unknown) => reason)
   expect(error).toBeInstanceOf(Error)
   expect(JSON.stringify([String(error), String((error as Error).cause)])).not.toContain('secret')
   await backend.close()
@@ -123,7 +126,7 @@ it('a missing better-sqlite3 is an error that says how to install it', async () 
   const root = join(folder, 'elsewhere')
   mkdirSync(join(root, 'src'), { recursive: true })
   const source = (path: string) => fileURLToPath(new URL(`../../../src/${path}`, import.meta.url))
-  for (const part of ['backend', 'util']) cpSync(source(part), join(root, 'src', part), { recursive: true })
+  for (const part of ['backend', 'util', 'wire']) cpSync(source(part), join(root, 'src', part), { recursive: true })
   writeFileSync(join(root, 'package.json'), '{"type":"module"}')
   writeFileSync(
     join(root, 'main.ts'),
@@ -158,4 +161,51 @@ it('while another process holds the write lock, writes wait without blocking the
   other.close()
   expect(await writes).toEqual([true, true])
   await backend.close()
+})
+
+describe.skipIf(process.platform === 'win32')('a file whose mode lets others in', () => {
+  async function opened(path: string, mode: number, prepare = true): Promise<unknown> {
+    const file = newFile()
+    if (prepare) {
+      const first = sqlite({ file })
+      await first.ping()
+      // the files beside it are there as long as it is in use
+      onTestFinished(() => first.close())
+    } else writeFileSync(file, '')
+    chmodSync(`${file}${path}`, mode)
+    const backend = sqlite({ file })
+    onTestFinished(() => backend.close())
+    const outcome = await backend.ping().catch((error: Error) => error.message.replace(file, 'FILE'))
+    expect(statSync(`${file}${path}`).mode & 0o777).toBe(mode)
+    return outcome
+  }
+
+  it.each([
+    ['', 0o666],
+    ['', 0o644],
+    ['', 0o602],
+    ['-wal', 0o644],
+    ['-shm', 0o666],
+  ])('%s with mode %o is refused, says what to do, and is left as it is', async (path, mode) => {
+    const shown = `0${mode.toString(8)}`
+    expect(await opened(path, mode)).toMatch(new RegExp(`write FILE${path} \\(mode ${shown}\\).*: chmod 600 it`))
+  })
+
+  it('one that was made empty for it is refused, too', async () => {
+    expect(await opened('', 0o644, false)).toMatch(/chmod 600/)
+  })
+
+  it.each([0o600, 0o660, 0o640])('mode %o is taken: only its user and group are let in', async (mode) => {
+    expect(await opened('', mode)).toBeUndefined()
+  })
+
+  it('is taken as soon as its mode is right', async () => {
+    const file = newFile()
+    writeFileSync(file, '', { mode: 0o644 })
+    const backend = sqlite({ file })
+    onTestFinished(() => backend.close())
+    await expect(backend.ping()).rejects.toThrow('chmod 600')
+    chmodSync(file, 0o600)
+    await backend.ping()
+  })
 })

@@ -1,5 +1,5 @@
 /** From the flags and the environment of `serve` to who may call it. */
-import { isLoopback } from '../../../http/guard.js'
+import { isLoopback } from '../../../http/loopback.js'
 import { CommandError } from '../../command-error.js'
 import { API_KEY_VARIABLE, type ApiKey, checkNames, keysInVariable, readKeyFile } from './api-keys.js'
 
