@@ -64,6 +64,19 @@ export interface NodeStatus {
   openStreams: number
   /** Messages that clients should have got from this node since its start, and that the event log never took or no longer held. */
   lostMessages: number
+  /** Requests that this node has refused since its start because a limit was reached; `ready` is not changed by it. */
+  refused: {
+    /** 503: as many sessions were in use as `maxLiveSessions`, or as many streams as `limits.allStreams`. */
+    full: number
+    /** 429: `rateLimit` said that the client should wait. */
+    rateLimited: number
+    /** 429: `limits.requests`. */
+    tooManyRequests: number
+    /** 429: `limits.streams`. */
+    tooManyStreams: number
+    /** 429: `limits.principal`. */
+    tooManySessions: number
+  }
 }
 
 /** How long the steps of {@link SessionHandler.drain} may take. */
@@ -218,6 +231,7 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
         liveSessions: sessions.size,
         openStreams: streams.open.size,
         lostMessages: streams.open.lost,
+        refused: { ...endpoint.refused },
       }
     },
 

@@ -4,7 +4,9 @@ import { STANDALONE } from '../stream/event-id.js'
 import { StreamSession } from '../stream/stream-session.js'
 import type { Streams } from '../stream/streams.js'
 import { monotonic } from '../util/clock.js'
+import { asError } from '../util/error.js'
 import type { JSONRPCNotification, JSONRPCRequest, JSONRPCResponse } from '../wire/jsonrpc.js'
+import type { Limits } from '../wire/limits.js'
 import { PRIMING_PROTOCOL_VERSION } from '../wire/rules.js'
 import type { Deadlines } from './deadlines.js'
 import type { ResponseMode } from './exchange.js'
@@ -25,6 +27,7 @@ export interface LiveSessionHost {
   readonly streams: Streams
   readonly store: SessionStore
   readonly responseMode: ResponseMode
+  readonly limits: Pick<Limits, 'requests' | 'event'>
   /** When an answer that takes its time becomes a stream. */
   readonly upgrades: Deadlines
   /** Whether a request may run a second time when nobody knows whether the first time was completed. */
@@ -66,7 +69,7 @@ export class LiveSession {
     readonly id: string,
     readonly view: SessionView,
   ) {
-    const { nodeId, routing, store, streams, responseMode, upgrades, onerror } = host
+    const { nodeId, routing, store, streams, responseMode, limits, upgrades, onerror } = host
     const live = this
     const used = () => this.#used()
     const journal = async (message: JSONRPCRequest | JSONRPCNotification) => await this.#record?.add(message)
@@ -74,7 +77,7 @@ export class LiveSession {
     this.#opening = new OpeningQuestions({
       state: store.getState && store.setState && new StoredState(store, id, 'all'),
       restored: view.restored,
-      ask: (request) => void this.#outgoing.put(request),
+      ask: (request) => this.#ask(request),
       answer: (response) => this.instance.dispatch(response),
       onerror,
     })
@@ -92,6 +95,8 @@ export class LiveSession {
     this.running = new RunningRequests(this.instance, {
       streams,
       responseMode,
+      maxRequests: limits.requests,
+      maxMessage: limits.event,
       upgrades,
       journal,
       used,
@@ -101,7 +106,7 @@ export class LiveSession {
       },
       mayRepeat: (request) => host.mayRepeat(request, (method, params) => this.instance.call(method, params)),
     })
-    this.#outgoing = new Outgoing(id, nodeId, this.running, streams.writers, this.#opening)
+    this.#outgoing = new Outgoing(id, nodeId, this.running, streams.writers, this.#opening, limits.event)
     const { instance, running } = this
     const [outgoing, opening] = [this.#outgoing, this.#opening]
     this.incoming = new Incoming({ id, instance, running, outgoing, opening, routing, journal, used })
@@ -166,6 +171,15 @@ export class LiveSession {
   end(): void {
     this.#over = true
     void this.dispose()
+  }
+
+  /** Puts a question to the client that was held back until now. */
+  #ask(request: JSONRPCRequest): void {
+    try {
+      void this.#outgoing.put(request)
+    } catch (error) {
+      this.host.onerror(asError(error))
+    }
   }
 
   #closed(): void {

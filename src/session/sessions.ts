@@ -11,6 +11,7 @@ import { monotonic } from '../util/clock.js'
 import { Interval } from '../util/interval.js'
 import { within } from '../util/within.js'
 import type { JSONRPCRequest } from '../wire/jsonrpc.js'
+import type { Limits } from '../wire/limits.js'
 import type { Caller, HttpRequest } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
 import { isSessionId } from '../wire/rules.js'
@@ -23,6 +24,7 @@ import { CHECK_INTERVAL, Freshness } from './freshness.js'
 import { Holdings } from './holdings.js'
 import type { LiveSession, LiveSessionHost } from './live.js'
 import { type Principal, type ProvenPrincipal, UNPROVEN } from './principal.js'
+import { checkRate } from './rate-limit.js'
 import { belongs, type Resident, Residents } from './residents.js'
 import { type Broadcast, type RoutedSession, Routing } from './routing.js'
 import { isSafe } from './safe-to-repeat.js'
@@ -48,6 +50,7 @@ export interface SessionsOptions {
   upgradeAfter: number
   liveIdle: number
   maxLiveSessions: number
+  limits: Pick<Limits, 'principal' | 'requests' | 'event'>
   mayRepeat: ((request: { method: string; params?: JSONRPCRequest['params'] }, safe: boolean) => boolean) | undefined
   hooks: SessionHooks
   onerror(error: Error): void
@@ -76,12 +79,13 @@ export class Sessions {
     private readonly streams: Streams,
     private readonly options: SessionsOptions,
   ) {
-    const { hooks, onerror, responseMode, upgradeAfter, liveIdle, maxLiveSessions } = options
+    const { hooks, onerror, responseMode, upgradeAfter, liveIdle, maxLiveSessions, limits } = options
     const { node } = cluster
     const { connections } = streams
     this.#residents = new Residents({
       liveIdle,
       maxLiveSessions,
+      limits,
       isIdle: (live) => connections.count(live.id) === 0 && !live.awaited,
     })
     this.#holdings = new Holdings({
@@ -132,6 +136,7 @@ export class Sessions {
       streams,
       store: backend.sessions,
       responseMode,
+      limits,
       upgrades: new Deadlines(upgradeAfter, onerror),
       mayRepeat: async (request, call) => {
         const safe = await isSafe(request, call)
@@ -157,6 +162,7 @@ export class Sessions {
       },
       isLive: (id) => this.#residents.has(id),
       mayRestore,
+      take: (principal) => this.#residents.take(principal),
       onbuilt: (live) => this.#built(live),
       onended: (id) => this.#holdings.review(id),
     })
@@ -181,6 +187,7 @@ export class Sessions {
 
   /** A client's `initialize`: the server's answer, and the session if the answer is a result. */
   async create(message: JSONRPCRequest, caller: Caller): Promise<Initialized> {
+    await checkRate(this.options.hooks, caller.request)
     const id = this.options.sessionIdGenerator()
     this.listen()
     return this.#building.initialize(id, message, caller)
@@ -387,5 +394,5 @@ export class Sessions {
 
 /** Whether it may go well when it is tried again. */
 function isPassing(error: unknown): boolean {
-  return error instanceof Unavailable || (error instanceof Refusal && error.status === 503)
+  return error instanceof Unavailable || (error instanceof Refusal && [429, 503].includes(error.status))
 }
