@@ -64,19 +64,12 @@ export interface NodeStatus {
   openStreams: number
   /** Messages that clients should have got from this node since its start, and that the event log never took or no longer held. */
   lostMessages: number
-  /** Requests that this node has refused since its start because a limit was reached; `ready` is not changed by it. */
-  refused: {
-    /** 503: as many sessions were in use as `maxLiveSessions`, or as many streams as `limits.allStreams`. */
-    full: number
-    /** 429: `rateLimit` said that the client should wait. */
-    rateLimited: number
-    /** 429: `limits.requests`. */
-    tooManyRequests: number
-    /** 429: `limits.streams`. */
-    tooManyStreams: number
-    /** 429: `limits.principal`. */
-    tooManySessions: number
-  }
+  /**
+   * How many requests this node has refused since its start because a limit was reached, by reason. `full` (503):
+   * `maxLiveSessions` or `limits.allStreams`. The others (429): `rateLimit`, `limits.requests`, `limits.streams`,
+   * `limits.principal`. A node that refuses is still ready: it serves those who have a session.
+   */
+  refused: Record<'full' | 'rateLimited' | 'tooManyRequests' | 'tooManyStreams' | 'tooManySessions', number>
 }
 
 /** How long the steps of {@link SessionHandler.drain} may take. */

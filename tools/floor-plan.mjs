@@ -35,6 +35,7 @@ const BARE = ['util']
 /** The only packages that are imported, and where; of Node's modules, those with a place of their own. */
 const PACKAGES = {
   commander: 'cli',
+  'rate-limiter-flexible': 'cli/serve',
   'node:child_process': 'cli',
   'node:cluster': 'cli',
   'better-sqlite3': 'backend/sqlite',

@@ -1,10 +1,11 @@
 /** How many of each: requests, streams and sessions beyond a limit are refused, and what is there goes on. */
 import { describe, expect, test } from 'vitest'
+import type { RequestId, Transport } from '../../src/index.js'
 import { DOORS } from '../harness/door.js'
 import { initialize, type WireClient } from '../harness/wire-client.js'
 import { until } from '../harness/within.js'
 import { expectRefusal, fail } from './refusal.js'
-import { request, type Stage, stage } from './stage.js'
+import { type Call, request, type Stage, stage } from './stage.js'
 import { calling, said } from './streams.js'
 
 const BATCHES = { version: '2025-03-26' }
@@ -13,6 +14,11 @@ const BATCHES = { version: '2025-03-26' }
 async function hold(at: Stage, client: WireClient, id: string | number) {
   const answer = client.post({ id, method: 'hold' })
   return { answer, call: await at.call(id) }
+}
+
+/** Sends the client of a call away from its stream, as servers of line 1 can. */
+function closeStream({ server, request }: Call): void {
+  ;(server.transport as Transport & { closeSSEStream(id: RequestId): void }).closeSSEStream(request.id)
 }
 
 describe.each(DOORS)('through the %s adapter', (name) => {
@@ -117,7 +123,7 @@ describe.each(DOORS)('through the %s adapter', (name) => {
         const { answer, call } = await calling(at, client, 1)
         await call.say('meanwhile')
         expect((await standalone.next())?.message).toMatchObject(said('meanwhile')[0] ?? {})
-        call.server.transport.closeSSEStream?.(1)
+        closeStream(call)
         await call.answer({ kept: true })
         const reply = await answer
         expect(reply.isStream).toBe(false)
@@ -131,7 +137,7 @@ describe.each(DOORS)('through the %s adapter', (name) => {
       const { answer, call } = await calling(at, client, 1)
       const stream = await answer
       const primed = await stream.block()
-      call.server.transport.closeSSEStream?.(1)
+      closeStream(call)
       await stream.rest()
       const resumed = await client.get(primed?.id)
       expect(resumed.status).toBe(200)

@@ -5,8 +5,10 @@ import { createSessionHandler, type DrainOptions } from '../../handler.js'
 import { isLoopback, LOOPBACK_NAMES } from '../../http/guard.js'
 import type { SessionHandlerOptions } from '../../options.js'
 import type { ServerFactory } from '../../session/session.js'
+import { ChildPlaces } from '../stdio/child-places.js'
 import { stdioServer } from '../stdio/stdio-server.js'
 import { listen, portOf, urlHost } from './address.js'
+import { limitByAddress, type Rate } from './rate.js'
 
 /**
  * How long an idle connection is kept, in ms. Longer than proxies keep theirs (mostly 60 s), so that the proxy closes it:
@@ -29,6 +31,14 @@ export interface HttpServerOptions {
   allowedHosts: readonly string[]
   /** Origins of web pages that may send requests, besides those of loopback. */
   allowedOrigins: readonly string[]
+  /** Live sessions, and so children. */
+  maxSessions: number
+  /** When the child of a session without work ends, in ms. */
+  idle: number
+  /** When a session that nobody uses is forgotten, in ms. */
+  sessionTtl: number
+  /** How many sessions each address may begin. Default: any number. */
+  rate?: Rate | undefined
 }
 
 export interface HttpServer {
@@ -53,13 +63,24 @@ export type Log = (line: string) => void
 export async function startHttpServer(options: HttpServerOptions, backend: Backend, log: Log): Promise<HttpServer> {
   const { path, host } = options
   const onerror = (error: Error) => log(`mcp-roam: ${error.message}`)
-  const handler = createSessionHandler(factoryFor(options, log), { backend, onerror, ...guardFor(options) })
+  const limit = options.rate && (await limitByAddress(options.rate))
+  const handler = createSessionHandler(factoryFor(options, log), {
+    backend,
+    onerror,
+    maxLiveSessions: options.maxSessions,
+    liveIdle: options.idle,
+    idleTtl: options.sessionTtl,
+    ...(limit && { rateLimit: limit.rateLimit }),
+    ...guardFor(options),
+  })
+  const serve = (req: IncomingMessage, res: ServerResponse) => void handler.node(req, res)
 
   const server = createServer((req, res) => {
     // A client that keeps its connection would keep sending requests to this node.
     if (httpServer.leaving) res.setHeader('connection', 'close')
     const requested = req.url?.split('?', 1)[0]
-    if (requested === path) void handler.node(req, res)
+    if (requested === path && limit) limit.serve(req, () => serve(req, res))
+    else if (requested === path) serve(req, res)
     else if (requested === '/healthz') void health(req, res)
     else sendJson(res, 404, { error: `not found; the MCP endpoint is ${path}` })
   })
@@ -99,13 +120,16 @@ export async function startHttpServer(options: HttpServerOptions, backend: Backe
   return httpServer
 }
 
-function factoryFor({ command, args, env }: HttpServerOptions, log: Log): ServerFactory {
+function factoryFor({ command, args, env, maxSessions }: HttpServerOptions, log: Log): ServerFactory {
+  // A session that leaves for a new one leaves a child that takes its time to end.
+  const places = new ChildPlaces(maxSessions)
   return ({ session }) => {
     const label = `[${session.id.slice(0, 8)}]`
     return stdioServer({
       command,
       args,
       env,
+      place: () => places.take(),
       onstderr: (line) => log(`${label} ${line}`),
       onerror: (error) => log(`${label} mcp-roam: ${error.message}`),
     })
