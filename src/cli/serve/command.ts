@@ -40,7 +40,7 @@ export function addServe(program: Command): void {
     .addOption(
       secondsOption('--session-ttl <seconds>', 'when a session that nobody uses is forgotten', 7 * DAY, parseLifetime),
     )
-    .option('--rate <count>/<seconds>', RATE, parseRate)
+    .option('--rate <count/seconds>', RATE, parseRate)
     .option('--drain-notice <seconds>', NOTICE, parseSeconds)
     .addOption(secondsOption('--drain-timeout <seconds>', 'how long running calls may then take to finish', 10))
     .option('--env <KEY[=VALUE]>', 'give the server a variable, with a value or from this environment', addVariable)
