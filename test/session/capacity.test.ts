@@ -66,6 +66,31 @@ test('what fails to be built gives its place back', async () => {
   }
 })
 
+test('a restore that fails does, too', async () => {
+  const factory = scripted()
+  let broken = true
+  const handler = serve(
+    (context) => {
+      if (context.restored && broken) throw new Error('no server')
+      return factory(context)
+    },
+    { maxLiveSessions: 1 },
+  )
+  const client = await openSession(handler)
+  await openSession(handler)
+  for (let i = 0; i < 3; i++) expect((await client.request('ping')).status).toBe(500)
+  broken = false
+  expect((await client.request('ping')).status).toBe(200)
+})
+
+test('a question that was too long to be sent keeps no session in use', async () => {
+  const factory = scripted()
+  const handler = serve(factory, { maxLiveSessions: 1, limits: { event: 1000 } })
+  await openSession(handler)
+  await expect(factory.last.ask(1, 'roots/list', { long: 'x'.repeat(1000) })).rejects.toThrow('1000')
+  expect((await initialize(handler)).status).toBe(200)
+})
+
 test('an initialize that the server answers with an error takes no place', async () => {
   const factory = scripted({
     initialize: () => {
