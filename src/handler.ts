@@ -64,6 +64,12 @@ export interface NodeStatus {
   openStreams: number
   /** Messages that clients should have got from this node since its start, and that the event log never took or no longer held. */
   lostMessages: number
+  /**
+   * How many requests this node has refused since its start because a limit was reached, by reason. `full` (503):
+   * `maxLiveSessions` or `limits.allStreams`. The others (429): `rateLimit`, `limits.requests`, `limits.streams`,
+   * `limits.principal`. A node that refuses is still ready: it serves those who have a session.
+   */
+  refused: Record<'full' | 'rateLimited' | 'tooManyRequests' | 'tooManyStreams' | 'tooManySessions', number>
 }
 
 /** How long the steps of {@link SessionHandler.drain} may take. */
@@ -218,6 +224,7 @@ export function createSessionHandler(factory: ServerFactory, options: SessionHan
         liveSessions: sessions.size,
         openStreams: streams.open.size,
         lostMessages: streams.open.lost,
+        refused: { ...endpoint.refused },
       }
     },
 

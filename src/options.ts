@@ -119,8 +119,8 @@ export interface SessionHandlerOptions extends SessionOptions, WireOptions, Sess
    */
   liveIdle?: number
   /**
-   * Live sessions kept in memory. Over it the least recently used idle ones are dropped; sessions in use stay, even if there
-   * are more of them. Default 10,000.
+   * Live sessions, those being built included. For one more the least recently used idle one is dropped from memory; if none
+   * is idle, a new session or a restore is refused (503). Requests of sessions that are live here always pass. Default 10,000.
    */
   maxLiveSessions?: number
 }

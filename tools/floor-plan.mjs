@@ -36,6 +36,7 @@ const BARE = ['util']
 const PACKAGES = {
   commander: 'cli',
   jose: 'cli',
+  'rate-limiter-flexible': 'cli/serve',
   'node:child_process': 'cli',
   'node:cluster': 'cli',
   'better-sqlite3': 'backend/sqlite',

@@ -68,6 +68,8 @@ interface Visit {
 export class Endpoint {
   /** New sessions and requests are sent elsewhere. */
   draining = false
+  /** How many requests were refused since the start because a limit was reached. */
+  readonly refused = { full: 0, rateLimited: 0, tooManyRequests: 0, tooManyStreams: 0, tooManySessions: 0 }
   readonly #guard: Guard
 
   constructor(
@@ -242,6 +244,7 @@ export class Endpoint {
   #refuse(error: unknown, { request, reply, id, session }: Visit): RefusalName {
     const refusal =
       error instanceof Refusal ? error : new Refusal(error instanceof Unavailable ? 'unavailable' : 'internal')
+    if (refusal.reason in this.refused) this.refused[refusal.reason as keyof Endpoint['refused']]++
     if (refusal.reason === 'internal') this.options.onerror(asError(error))
     // An answer names the session that the client named, unless there is no such session for this client.
     const named = session ?? request.header('mcp-session-id')

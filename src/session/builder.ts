@@ -7,6 +7,7 @@ import { Refusal } from '../wire/refusal.js'
 import { isSessionId } from '../wire/rules.js'
 import { LiveSession, type LiveSessionHost } from './live.js'
 import { RequestExtra } from './message-extra.js'
+import type { Place } from './places.js'
 import { hashPrincipal, type Principal, type ProvenPrincipal, UNPROVEN } from './principal.js'
 import type { Residents } from './residents.js'
 import type { RequestContext, ServerFactory, SessionHooks } from './session.js'
@@ -45,6 +46,7 @@ export class SessionBuilder {
     message: JSONRPCRequest,
     { request, principal }: Caller,
     build: Build,
+    place: Place,
   ): Promise<Initialized> {
     if (!isSessionId(id)) throw new Error('sessionIdGenerator must return up to 256 characters of visible ASCII')
     const { host, hooks } = this
@@ -82,7 +84,7 @@ export class SessionBuilder {
       live.recorded(record)
       live.touchedAt = monotonic()
       await hooks.onSessionInitialized?.(view, context)
-      await this.#publish(live, principal, build)
+      await this.#publish(live, principal, build, place)
       return { response, live }
     } catch (error) {
       // A create that timed out may still have happened. Nobody knows the id: what is left, if this fails too, expires.
@@ -101,6 +103,7 @@ export class SessionBuilder {
       /** When the record was loaded, by the monotonic clock. */
       loadedAt: number
     },
+    place: Place,
   ): Promise<LiveSession> {
     const { id } = loaded
     const { host, hooks } = this
@@ -115,7 +118,7 @@ export class SessionBuilder {
       const replay = () => live.instance.replay(loaded.journal, live.protocolVersion, new RequestExtra(request))
       await live.instance.connect(server, replay)
       await hooks.onSessionRestored?.(view, context)
-      await this.#publish(live, principal, build)
+      await this.#publish(live, principal, build, place)
       return live
     } catch (error) {
       if (build.stopped === 'deleted') live.end()
@@ -124,7 +127,7 @@ export class SessionBuilder {
     }
   }
 
-  async #publish(live: LiveSession, principal: ProvenPrincipal, build: Build): Promise<void> {
+  async #publish(live: LiveSession, principal: ProvenPrincipal, build: Build, place: Place): Promise<void> {
     // A change that was made elsewhere since the record was stored, or loaded, has been told.
     while ((live.record?.revision ?? 0) < build.newest) {
       const { newest } = build
@@ -137,7 +140,7 @@ export class SessionBuilder {
     }
     // From here on nothing is waited for: what is told next is told to a session that is live.
     throwIfStopped(live, build)
-    this.residents.add({ live, principal })
+    this.residents.add({ live, principal, place })
     live.publish()
   }
 }

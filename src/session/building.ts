@@ -6,6 +6,7 @@ import type { Caller, HttpRequest } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
 import type { Build, Initialized, SessionBuilder } from './builder.js'
 import type { LiveSession } from './live.js'
+import type { Place } from './places.js'
 import { type ProvenPrincipal, samePrincipal, UNPROVEN } from './principal.js'
 
 /** A session on its way from the store to life; requests that come meanwhile share the outcome. */
@@ -25,6 +26,8 @@ export interface BuildingHost {
   isLive(id: string): boolean
   /** Whether this request may restore the session. */
   mayRestore(record: SessionRecord, request: HttpRequest): Promise<boolean>
+  /** A place for a session that is to be built. @throws Refusal if all are in use. */
+  take(principal: ProvenPrincipal): Place
   /** A session has become live. */
   onbuilt(live: LiveSession): void
   /** Nothing is being built of a session any more. */
@@ -51,12 +54,17 @@ export class Building {
 
   /** A client's `initialize`. */
   async initialize(id: string, message: JSONRPCRequest, caller: Caller): Promise<Initialized> {
+    const place = this.host.take(caller.principal)
     const build: Build = { stopped: this.#closed ? 'closing' : undefined, newest: 0 }
     this.#initializing.set(id, build)
     try {
-      const initialized = await this.builder.initialize(id, message, caller, build)
+      const initialized = await this.builder.initialize(id, message, caller, build, place)
       if (initialized.live) this.host.onbuilt(initialized.live)
+      else place.free()
       return initialized
+    } catch (error) {
+      place.free()
+      throw error
     } finally {
       if (this.#initializing.get(id) === build) this.#initializing.delete(id)
       this.host.onended(id)
@@ -133,12 +141,17 @@ export class Building {
   }
 
   async #restore(id: string, principal: ProvenPrincipal, request: HttpRequest, opening: Opening): Promise<LiveSession> {
+    let place: Place | undefined
     try {
       const session = await opening.loading
       if (!session) throw new Refusal('sessionNotFound')
-      const live = await this.builder.restore(session.record, request, principal, opening)
+      place = this.host.take(principal)
+      const live = await this.builder.restore(session.record, request, principal, opening, place)
       this.host.onbuilt(live)
       return live
+    } catch (error) {
+      place?.free()
+      throw error
     } finally {
       // Whoever comes from now on finds it live, or it is gone again and must be restored anew.
       this.#forget(id, opening)

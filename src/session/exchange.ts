@@ -24,6 +24,9 @@ export interface ExchangeHost {
   readonly responseMode: ResponseMode
   /** When an answer that takes its time becomes a stream. */
   readonly upgrades: Deadlines
+  /** Characters of one message of the server. */
+  readonly maxMessage: number
+  onerror(error: Error): void
   /** The stream can no longer be written: nothing that is still running here will be heard. */
   onlost(exchange: Exchange): void
 }
@@ -69,13 +72,13 @@ export class Exchange implements Expiring {
     for (const request of requests) this.#unanswered.set(request.id, request)
     this.#stream = options.stream
     if (this.#stream) return
-    if (host.responseMode === 'sse') this.#open()
+    if (host.responseMode === 'sse') this.#openIfRoom()
     else if (host.responseMode === 'auto') this.#upgrade = host.upgrades.add(this)
   }
 
   /** An answer is long in coming: what there will be comes as a stream. */
   expire(): void {
-    this.#open()
+    this.#openIfRoom()
   }
 
   /** The requests that have no answer yet. */
@@ -105,11 +108,17 @@ export class Exchange implements Expiring {
   /** The response to one of the requests. */
   respond(id: RequestId, response: JSONRPCResponse): void {
     if (!this.#unanswered.has(id)) return
-    const text = JSON.stringify(response)
+    let text = JSON.stringify(response)
     if (this.#leaving) {
       this.#isAnswerHeld = true
       this.#held.push(() => this.respond(id, response))
       return
+    }
+    if (text.length > this.#host.maxMessage) {
+      this.#host.onerror(
+        new Error(`an answer of ${text.length} characters was not sent: ${this.#host.maxMessage} are allowed`),
+      )
+      text = JSON.stringify(answerTooLarge(id))
     }
     this.#unanswered.delete(id)
     const last = this.#unanswered.size === 0
@@ -128,7 +137,8 @@ export class Exchange implements Expiring {
       this.#held.push(() => this.send(message, text))
       return true
     }
-    const writer = this.#open()
+    const writer = this.#openIfRoom()
+    if (!writer) return false
     if (writer.overfull) this.#fail(messagesLost)
     else writer.push(text)
     this.#name()
@@ -168,8 +178,8 @@ export class Exchange implements Expiring {
   disconnect(): void {
     if (this.#done || this.#host.responseMode === 'json') return
     const { streams, streamSession } = this.#host
-    this.#open()
-      .open()
+    this.#openIfRoom()
+      ?.open()
       .then(() => {
         if (this.#stream) streams.connections.disconnect(streamSession.id, this.#stream.id)
       })
@@ -251,6 +261,12 @@ export class Exchange implements Expiring {
     return seen !== undefined && Number(message.params?.progress) <= seen
   }
 
+  /** Undefined: as many streams are open as may be; it goes on without one, as in mode `json`. */
+  #openIfRoom(): StreamWriter | undefined {
+    const { streams, streamSession } = this.#host
+    return this.#stream || streams.connections.hasRoom(streamSession.id) ? this.#open() : undefined
+  }
+
   #open(): StreamWriter {
     if (this.#stream) return this.#stream.writer
     const { reply } = this.#options
@@ -269,4 +285,9 @@ export class Exchange implements Expiring {
     for (const answer of this.#answers.splice(0)) writer.push(answer)
     return writer
   }
+}
+
+/** JSON-RPC 2.0, section 5.1: -32603, internal error. */
+function answerTooLarge(id: RequestId): JSONRPCResponse {
+  return { jsonrpc: '2.0', id, error: { code: -32603, message: 'The answer is larger than this server may send' } }
 }

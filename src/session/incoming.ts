@@ -37,7 +37,7 @@ export class Incoming {
   /** Takes a POST of one request. */
   receiveRequest(message: JSONRPCRequest, request: HttpRequest, reply: HttpReply): void {
     const { running } = this.host
-    if (running.get(message.id)) throw new Refusal('idInUse')
+    running.check(message)
     void running.start([message], request, { batch: false, reply })
   }
 
@@ -54,7 +54,7 @@ export class Incoming {
     const { id, instance, running } = this.host
     if (instance.closed) return false
     const requests = messages.filter(isRequest)
-    running.checkIds(requests)
+    running.checkAll(requests)
     // What can still be refused comes before anything runs whose answer would come after the refusal.
     for (const [index, message] of messages.entries()) {
       if (isRequest(message)) continue
@@ -69,7 +69,7 @@ export class Incoming {
     }
     if (requests.length < messages.length) await nextTurn()
     if (instance.closed) throw new Refusal('unavailable')
-    running.checkIds(requests)
+    running.checkAll(requests)
     await running.start(requests, request, { batch, reply })
     return true
   }

@@ -4,6 +4,7 @@ import { STANDALONE } from '../stream/event-id.js'
 import { StreamSession } from '../stream/stream-session.js'
 import type { Streams } from '../stream/streams.js'
 import { monotonic } from '../util/clock.js'
+import { asError } from '../util/error.js'
 import type { JSONRPCNotification, JSONRPCRequest, JSONRPCResponse } from '../wire/jsonrpc.js'
 import type { Limits } from '../wire/limits.js'
 import { PRIMING_PROTOCOL_VERSION } from '../wire/rules.js'
@@ -70,7 +71,7 @@ export class LiveSession {
     readonly id: string,
     readonly view: SessionView,
   ) {
-    const { nodeId, routing, store, streams, responseMode, upgrades, silences, onerror } = host
+    const { nodeId, routing, store, streams, responseMode, limits, upgrades, silences, onerror } = host
     const live = this
     const used = () => this.#used()
     const journal = async (message: JSONRPCRequest | JSONRPCNotification) => await this.#record?.add(message)
@@ -78,7 +79,7 @@ export class LiveSession {
     this.#opening = new OpeningQuestions({
       state: store.getState && store.setState && new StoredState(store, id, undefined),
       restored: view.restored,
-      ask: (request) => void this.#outgoing.put(request),
+      ask: (request) => this.#ask(request),
       answer: (response) => this.instance.dispatch(response),
       onerror,
     })
@@ -97,6 +98,8 @@ export class LiveSession {
     this.running = new RunningRequests(this.instance, {
       streams,
       responseMode,
+      maxRequests: limits.requests,
+      maxMessage: limits.event,
       upgrades,
       journal,
       used,
@@ -108,7 +111,7 @@ export class LiveSession {
       asks: (id) => this.#outgoing.asksFor(id),
       mayRepeat: (request) => host.mayRepeat(request, (method, params) => this.instance.call(method, params)),
     })
-    this.#outgoing = new Outgoing(id, nodeId, this.running, streams.writers, this.#opening)
+    this.#outgoing = new Outgoing(id, nodeId, this.running, streams.writers, this.#opening, limits.event)
     const { instance, running } = this
     const [outgoing, opening] = [this.#outgoing, this.#opening]
     this.incoming = new Incoming({ id, instance, running, outgoing, opening, routing, journal, used })
@@ -176,6 +179,15 @@ export class LiveSession {
   end(): void {
     this.#over = true
     void this.dispose()
+  }
+
+  /** Puts a question to the client that was held back until now. */
+  #ask(request: JSONRPCRequest): void {
+    try {
+      void this.#outgoing.put(request)
+    } catch (error) {
+      this.host.onerror(asError(error))
+    }
   }
 
   #closed(): void {

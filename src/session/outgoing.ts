@@ -23,6 +23,7 @@ export class Outgoing {
     private readonly running: RunningRequests,
     private readonly writers: Writers,
     private readonly opening: OpeningQuestions,
+    private readonly maxMessage: number,
   ) {
     this.#requests = new ClientRequests(node)
   }
@@ -37,16 +38,23 @@ export class Outgoing {
     return this.#requests.asksFor(related)
   }
 
-  /** Resolves when the server may send more; undefined: at once. */
+  /**
+   * Resolves when the server may send more; undefined: at once.
+   *
+   * @throws Error if the message is too long.
+   */
   send(message: JSONRPCRequest | JSONRPCNotification, related: RequestId | undefined): Promise<void> | undefined {
     if (related === undefined ? this.opening.takes(message) : this.running.drops(message, related)) return undefined
     return this.put(message, related)
   }
 
-  /** Sends it, whatever it is. */
+  /** Sends it, whatever it is. @throws Error if it is too long. */
   put(message: JSONRPCRequest | JSONRPCNotification, related?: RequestId): Promise<void> | undefined {
     const outgoing = this.#requests.rewritten(message)
     const text = JSON.stringify(outgoing)
+    if (text.length > this.maxMessage) {
+      throw new Error(`a message of ${text.length} characters was not sent: ${this.maxMessage} are allowed`)
+    }
     if (isRequest(message) && isRequest(outgoing)) this.#requests.await(message, outgoing, related)
     const exchange = related === undefined ? undefined : this.running.get(related)
     if (exchange?.send(outgoing, text)) return exchange.room()

@@ -1,13 +1,11 @@
-/** The live sessions of a node, least recently used first, and which of them go when there are too many or they are idle. */
+/** The live sessions of a node, and which of them go when they are idle. */
 import { monotonic } from '../util/clock.js'
+import type { Limits } from '../wire/limits.js'
 import type { LiveSession } from './live.js'
+import { type Place, Places, type Settled } from './places.js'
 import { type Principal, type ProvenPrincipal, samePrincipal } from './principal.js'
 
-/** How many sessions are looked at when there are too many: if all of those are busy, it is left at that. */
-const MAX_LOOKS = 32
-
-export interface Resident {
-  live: LiveSession
+export interface Resident extends Settled {
   /** Whom the session was last found to belong to. */
   principal: ProvenPrincipal
   /** On its way to being compared with the store. */
@@ -30,14 +28,18 @@ export interface ResidentsOptions {
   /** How long an idle one stays, in ms; where several nodes hold a session, that is divided among them. */
   liveIdle: number
   maxLiveSessions: number
+  limits: Pick<Limits, 'principal'>
   /** Whether nothing would be lost, or noticed, if the instance went away. */
   isIdle(live: LiveSession): boolean
 }
 
 export class Residents {
-  #residents = new Map<string, Resident>()
+  readonly #residents = new Map<string, Resident>()
+  readonly #places: Places
 
-  constructor(private readonly options: ResidentsOptions) {}
+  constructor(private readonly options: ResidentsOptions) {
+    this.#places = new Places({ ...options, evict: (live) => this.#evict(live) })
+  }
 
   get size(): number {
     return this.#residents.size
@@ -59,6 +61,15 @@ export class Residents {
     return [...this.#residents.values()]
   }
 
+  /**
+   * A place for a session that is to be built here.
+   *
+   * @throws Refusal if all are in use.
+   */
+  take(principal: ProvenPrincipal): Place {
+    return this.#places.take(principal)
+  }
+
   add(resident: Resident): void {
     const { live } = resident
     // The program knew the id before its client did, and used the session while it was being initialized.
@@ -66,30 +77,30 @@ export class Residents {
     if (other) this.#evict(other.live)
     this.#residents.set(live.id, resident)
     live.usedAt = monotonic()
-    this.#shrink(live)
+    this.#places.used(resident)
   }
 
   /** Takes a session out without a word to it. */
   remove(id: string): Resident | undefined {
     const resident = this.#residents.get(id)
+    if (!resident) return undefined
     this.#residents.delete(id)
+    this.#places.leave(resident)
     return resident
   }
 
   /** Lets go of a session that is closed. */
   forget(live: LiveSession): void {
-    if (this.#residents.get(live.id)?.live !== live) return
-    this.#residents.delete(live.id)
+    if (this.#residents.get(live.id)?.live === live) this.remove(live.id)
   }
 
   /** Something that ran on the session has ended: of all sessions, it is the last to be dropped now. */
   used(id: string): void {
-    const resident = this.remove(id)
+    const resident = this.#residents.get(id)
     if (!resident) return
     resident.live.usedAt = monotonic()
-    this.#residents.set(id, resident)
     if (this.options.liveIdle === 0 && this.options.isIdle(resident.live)) this.#evict(resident.live)
-    else this.#shrink()
+    else this.#places.used(resident)
   }
 
   /** Drops what is idle for too long; calls `check` for each that is not idle. */
@@ -99,27 +110,12 @@ export class Residents {
       const { live } = resident
       if (!this.options.isIdle(live)) check(resident)
       else if (now - live.usedAt >= this.options.liveIdle / (resident.holders ?? 1)) this.#evict(live)
+      else this.#places.mayBeIdle(resident)
     }
   }
 
   #evict(live: LiveSession): void {
     this.forget(live)
     void live.dispose()
-  }
-
-  /** Drops idle ones until there are few enough; one that is busy has its turn again after all others. */
-  #shrink(added?: LiveSession): void {
-    let looks = MAX_LOOKS
-    for (const [id, resident] of this.#residents) {
-      if (this.#residents.size <= this.options.maxLiveSessions || looks-- === 0) return
-      const { live } = resident
-      if (live === added) continue
-      if (this.options.isIdle(live)) {
-        this.#evict(live)
-        continue
-      }
-      this.#residents.delete(id)
-      this.#residents.set(id, resident)
-    }
   }
 }

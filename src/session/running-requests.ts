@@ -28,6 +28,8 @@ const MAX_ABANDONED = 1000
 export interface RunningRequestsHost extends Omit<ExchangeHost, 'onlost'> {
   /** Stores what a state-bearing request changes. */
   journal(request: JSONRPCRequest): Promise<void>
+  /** How many requests may run here at once. */
+  readonly maxRequests: number
   /** Whether a request may run a second time when nobody knows whether the first time was completed. */
   mayRepeat(request: JSONRPCRequest): Promise<boolean>
   /** How long a request may be unanswered while nothing is said on its behalf; undefined: for ever. */
@@ -36,7 +38,6 @@ export interface RunningRequestsHost extends Omit<ExchangeHost, 'onlost'> {
   asks(id: RequestId): boolean
   /** A request has ended here. */
   used(): void
-  onerror(error: Error): void
 }
 
 export class RunningRequests {
@@ -54,6 +55,8 @@ export class RunningRequests {
       streams: host.streams,
       responseMode: host.responseMode,
       upgrades: host.upgrades,
+      maxMessage: host.maxMessage,
+      onerror: host.onerror,
       get streamSession() {
         return host.streamSession
       },
@@ -83,10 +86,17 @@ export class RunningRequests {
     return this.#exchanges.get(id)
   }
 
-  /** @throws Refusal if one of the ids is that of a request still running, or two are the same. */
-  checkIds(requests: readonly JSONRPCRequest[]): void {
+  /** @throws Refusal if the id is that of a request still running, or too many run. */
+  check({ id }: JSONRPCRequest): void {
+    if (this.#exchanges.has(id)) throw new Refusal('idInUse')
+    this.#checkRoom(1)
+  }
+
+  /** @throws Refusal if one of the ids is that of a request still running, two are the same, or they are too many. */
+  checkAll(requests: readonly JSONRPCRequest[]): void {
     const ids = new Set(requests.map(({ id }) => id))
     if (ids.size < requests.length || requests.some(({ id }) => this.#exchanges.has(id))) throw new Refusal('idInUse')
+    this.#checkRoom(requests.length)
   }
 
   /** Hands requests that came together to the server. */
@@ -211,6 +221,10 @@ export class RunningRequests {
       if (over) exchange.abandon()
       else for (const { id } of exchange.unanswered) exchange.respond(id, outcomeUnknown(id))
     }
+  }
+
+  #checkRoom(more: number): void {
+    if (more > 0 && this.#exchanges.size + more > this.host.maxRequests) throw new Refusal('tooManyRequests')
   }
 
   #all(): Exchange[] {

@@ -106,6 +106,14 @@ export type CloseReason = 'deleted' | 'gone'
  */
 export interface SessionHooks {
   /**
+   * Called before each new session is begun: resolves with the milliseconds that the client should wait, which is answered
+   * 429 with `Retry-After`; 0 or undefined: it may go on.
+   *
+   * @example
+   * rateLimit: ({ authInfo }) => waitOf(authInfo?.clientId ?? 'anonymous') // e.g. by `rate-limiter-flexible`
+   */
+  rateLimit?(context: RequestContext): number | undefined | Promise<number | undefined>
+  /**
    * Called when a client has a new session: its record is stored, its id not yet given out. If it throws, the session is
    * removed.
    *

@@ -24,6 +24,7 @@ import { CHECK_INTERVAL, Freshness } from './freshness.js'
 import { Holdings } from './holdings.js'
 import type { LiveSession, LiveSessionHost } from './live.js'
 import { type Principal, type ProvenPrincipal, UNPROVEN } from './principal.js'
+import { checkRate } from './rate-limit.js'
 import { belongs, type Resident, Residents } from './residents.js'
 import { type Broadcast, type RoutedSession, Routing } from './routing.js'
 import { isSafe } from './safe-to-repeat.js'
@@ -85,6 +86,7 @@ export class Sessions {
     this.#residents = new Residents({
       liveIdle,
       maxLiveSessions,
+      limits,
       isIdle: (live) => connections.count(live.id) === 0 && !live.awaited,
     })
     this.#holdings = new Holdings({
@@ -162,6 +164,7 @@ export class Sessions {
       },
       isLive: (id) => this.#residents.has(id),
       mayRestore,
+      take: (principal) => this.#residents.take(principal),
       onbuilt: (live) => this.#built(live),
       onended: (id) => this.#holdings.review(id),
     })
@@ -186,6 +189,7 @@ export class Sessions {
 
   /** A client's `initialize`: the server's answer, and the session if the answer is a result. */
   async create(message: JSONRPCRequest, caller: Caller): Promise<Initialized> {
+    await checkRate(this.options.hooks, caller.request)
     const id = this.options.sessionIdGenerator()
     this.listen()
     return this.#building.initialize(id, message, caller)
@@ -392,5 +396,5 @@ export class Sessions {
 
 /** Whether it may go well when it is tried again. */
 function isPassing(error: unknown): boolean {
-  return error instanceof Unavailable || (error instanceof Refusal && error.status === 503)
+  return error instanceof Unavailable || (error instanceof Refusal && [429, 503].includes(error.status))
 }

@@ -4,6 +4,7 @@ import type { QuestionListener } from '../cluster/ask.js'
 import type { Cluster } from '../cluster/cluster.js'
 import { nodeOf, numberOf } from '../cluster/node.js'
 import { isObject, type JSONRPCResponse, type RequestId } from '../wire/jsonrpc.js'
+import type { Limits } from '../wire/limits.js'
 import type { Caller, HttpReply } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
 import { cursorEvent, messageEvent, primingEvent, retryHint, SSE_HEADERS } from '../wire/sse.js'
@@ -12,7 +13,7 @@ import { type Cursor, formatEventId, STANDALONE, sharedStreamInit } from './even
 import { Keeping } from './keeping.js'
 import { followAppended } from './news.js'
 import type { OpenConnections } from './open-connections.js'
-import { PendingConnection } from './pending-connection.js'
+import { PendingConnection, PendingConnections } from './pending-connection.js'
 import { checkReadable } from './readable.js'
 import { SentPosition } from './sent-position.js'
 import type { StreamSession } from './stream-session.js'
@@ -57,11 +58,12 @@ export interface ConnectionsOptions {
   maxBuffered: number
   /** Whether the log is encrypted. */
   sealed: boolean
+  limits: Pick<Limits, 'streams' | 'allStreams'>
   onerror(error: Error): void
 }
 
 export class Connections {
-  readonly #pending = new Map<string, Set<PendingConnection>>()
+  readonly #pending: PendingConnections
   /** The last position that a standalone connection has sent before it ended here, by session, until the log surely knows it. */
   readonly #lastStandalonePosition = new Map<string, number>()
   /** By session and stream, the last connection of this node that is being recorded in the log. */
@@ -78,6 +80,7 @@ export class Connections {
     private readonly takeover: Takeover,
     private readonly options: ConnectionsOptions,
   ) {
+    this.#pending = new PendingConnections(open, options.limits)
     this.#keeping = new Keeping(log, open)
     this.#listener = cluster.questions.listener(isReplacedQuestion, async (session, { replaced, upTo }) => {
       const position = await this.#release(session, replaced, upTo)
@@ -88,7 +91,12 @@ export class Connections {
 
   /** The number of connections of a session on this node, open or being made. */
   count(session: string): number {
-    return this.open.count(session) + (this.#pending.get(session)?.size ?? 0)
+    return this.#pending.countAll(session)
+  }
+
+  /** Whether one more connection of a session may be open. */
+  hasRoom(session: string): boolean {
+    return this.#pending.reached(session) === undefined
   }
 
   /** Answers a POST with a stream that begins here. */
@@ -100,20 +108,18 @@ export class Connections {
    * Answers a GET: with the standalone stream, or the stream that the cursor names from there on. If nobody writes that one
    * any more, it is finished by one of the nodes where it is followed, on behalf of a caller there.
    *
-   * @throws Refusal if there is no such stream, or it does not go on from the cursor.
+   * @throws Refusal if there is no such stream, it does not go on from the cursor, or too many are open.
    */
   async attach(session: StreamSession, cursor: Cursor | undefined, reply: HttpReply, caller: Caller): Promise<void> {
     const pending = new PendingConnection(cursor?.stream ?? STANDALONE)
-    const all = this.#pending.get(session.id) ?? new Set()
-    this.#pending.set(session.id, all.add(pending))
+    this.#pending.add(session.id, pending)
     const unlisten = this.#listen(session.id)
     try {
       await this.#attach(session, cursor, reply, caller, pending)
     } finally {
       pending.settle()
       unlisten()
-      all.delete(pending)
-      if (all.size === 0) this.#pending.delete(session.id)
+      this.#pending.remove(session.id, pending)
       if (this.count(session.id) === 0) this.open.onclosed(session.id)
     }
   }
@@ -338,8 +344,8 @@ export class Connections {
   /** Ends the connections that follow a stream here, or are about to, up to a number: the last position that was sent. */
   async #release(session: string, stream: string, upTo: number): Promise<number | undefined> {
     let begins: Promise<number | undefined> | undefined
-    for (const pending of this.#pending.get(session) ?? []) {
-      if (pending.stream !== stream || pending.name === undefined || numberOf(pending.name) > upTo) continue
+    for (const pending of this.#pending.of(session, stream)) {
+      if (pending.name === undefined || numberOf(pending.name) > upTo) continue
       pending.superseded = true
       begins = pending.begins
     }

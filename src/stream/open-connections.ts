@@ -20,6 +20,7 @@ export class OpenConnections {
   /** Called when a connection of a session has ended, or could not be made. */
   onclosed: (session: string) => void = () => {}
   readonly #sessions = new Map<string, Map<string, Connection>>()
+  #size = 0
   readonly #commenting: Interval
   readonly #polling: Polling | undefined
 
@@ -31,9 +32,7 @@ export class OpenConnections {
   }
 
   get size(): number {
-    let size = 0
-    for (const connections of this.#sessions.values()) size += connections.size
-    return size
+    return this.#size
   }
 
   /** The sessions with a connection open. */
@@ -69,6 +68,7 @@ export class OpenConnections {
     this.get(session, stream)?.close()
     const connections = this.#sessions.get(session) ?? new Map<string, Connection>()
     this.#sessions.set(session, connections.set(stream, connection))
+    this.#size++
     // One that began with its stream is fed by the writer here, and has nothing to look for.
     if (connection.name !== undefined) this.#polling?.add(connection)
     this.#commenting.start()
@@ -82,6 +82,7 @@ export class OpenConnections {
     const connections = this.#sessions.get(session)
     if (connections?.get(stream) !== connection) return
     connections.delete(stream)
+    this.#size--
     if (connections.size === 0) this.#sessions.delete(session)
     if (this.#sessions.size === 0) this.#commenting.stop()
     this.onclosed(session)

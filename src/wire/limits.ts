@@ -19,9 +19,12 @@ export interface Limits {
   subscriptions: number
   /** Requests of one session that run on this node. Over it: 429. Default 256. */
   requests: number
-  /** SSE connections of one session that are open on this node. Over it: 429. Default 64. */
+  /**
+   * SSE connections of one session that are open on this node. Over it a GET gets 429, and a POST its answer as JSON; a newer
+   * connection of a stream still replaces the older one. Default 64.
+   */
   streams: number
-  /** SSE connections of all sessions that are open on this node. Over it: 503. Default 20,000. */
+  /** The same, of all sessions. Over it a GET gets 503. Default 20,000. */
   allStreams: number
   /**
    * Sessions of one principal that are live on this node. Over it idle ones are dropped from memory; when none is idle: 429.

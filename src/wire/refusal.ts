@@ -82,12 +82,15 @@ const HEADERS: Partial<Record<RefusalName, ReplyHeaders>> = {
 /** Thrown to answer a request with an error of the wire table. */
 export class Refusal extends Error {
   override readonly name = 'Refusal'
+  /** Seconds that the client should wait, where the table does not say it. */
+  readonly retryAfter: number | undefined
 
   constructor(
     readonly reason: RefusalName,
-    options?: { cause?: unknown },
+    options?: { cause?: unknown; retryAfter?: number },
   ) {
     super(TABLE[reason][2], options)
+    this.retryAfter = options?.retryAfter
   }
 
   get status(): number {
@@ -106,6 +109,7 @@ export class Refusal extends Error {
  */
 export function refuse(reply: HttpReply, refusal: Refusal, id: RequestId | undefined, sessionId?: string): void {
   const headers: ReplyHeaders = { 'content-type': 'application/json', ...HEADERS[refusal.reason] }
+  if (refusal.retryAfter !== undefined) headers['retry-after'] = String(refusal.retryAfter)
   if (sessionId !== undefined) headers['mcp-session-id'] = sessionId
   const body = { jsonrpc: '2.0', error: { code: refusal.code, message: refusal.message }, id: id ?? null }
   reply.send(refusal.status, headers, JSON.stringify(body))

@@ -18,7 +18,7 @@ export interface Setup {
 export const setups: fc.Arbitrary<Setup> = fc.record({
   seed: fc.noShrink(fc.nat()),
   liveIdle: fc.constantFrom(20_000, 0, 3000),
-  maxLiveSessions: fc.constantFrom(10, 1),
+  maxLiveSessions: fc.constantFrom(10, 2),
   upgradeAfter: fc.constantFrom(100, 0, 10),
   responseMode: fc.constantFrom('auto', 'sse'),
   versions: fc.constantFrom<[string, string]>(

@@ -1,6 +1,5 @@
 /** Memory follows work: which live sessions a node drops from its memory, and which it keeps (invariant 9). */
 import { beforeEach, describe, expect, test } from 'vitest'
-import type { Answer } from '../harness/reply.js'
 import { type ScriptedServer, scripted, UNANSWERED } from '../harness/scripted-server.js'
 import { serve } from '../harness/serve.js'
 import { fakeTime, quiet } from '../harness/time.js'
@@ -11,13 +10,6 @@ let pass: ReturnType<typeof fakeTime>
 beforeEach(() => {
   pass = fakeTime()
 })
-
-/** Ends a node that restores again and again, which it would do without ever letting a timer run. */
-function limit(restores: number) {
-  return () => {
-    if (restores-- <= 0) throw new Error('restored again and again')
-  }
-}
 
 describe('liveIdle', () => {
   test('an idle live session is dropped after it, and restored by the next request', async () => {
@@ -202,52 +194,5 @@ describe('maxLiveSessions', () => {
     await openSession(handler)
     const [a, b, c] = factory.servers as [ScriptedServer, ScriptedServer, ScriptedServer]
     expect([a.closed, b.closed, c.closed]).toEqual([false, false, true])
-  })
-
-  test('what is busy stays, however many they are', async () => {
-    const { script, running } = callsByHand()
-    const factory = scripted(script, limit(20))
-    const handler = serve(factory, { maxLiveSessions: 1, responseMode: 'json' })
-    const pending: Promise<Answer>[] = []
-    for (let i = 0; i < 5; i++) {
-      const client = await openSession(handler)
-      pending.push(client.request('tools/call', { name: 'x' }))
-      await quiet()
-    }
-    expect(running).toHaveLength(5)
-    for (const call of running) call.resolve({ done: true })
-    for (const call of pending) expect((await call).body.result).toEqual({ done: true })
-    await quiet()
-    expect((await handler.status()).liveSessions).toBeLessThanOrEqual(1)
-  })
-
-  test('while all that are live are busy, a restore still works, and is one restore', async () => {
-    const { script, running } = callsByHand()
-    const factory = scripted(script, limit(20))
-    const handler = serve(factory, { maxLiveSessions: 1, responseMode: 'json' })
-    const idle = await openSession(handler)
-    const busy = await openSession(handler)
-    const call = busy.request('tools/call', { name: 'x' })
-    await quiet()
-    const before = factory.servers.length
-    expect((await idle.request('ping')).status).toBe(200)
-    const stream = await idle.get()
-    expect(stream.status).toBe(200)
-    expect(factory.servers.length).toBeLessThanOrEqual(before + 2)
-    running[0]?.resolve({})
-    expect((await call).status).toBe(200)
-  })
-
-  test('a new session is not the one that is dropped for it, also while the others are busy', async () => {
-    const { script } = callsByHand()
-    const factory = scripted(script, limit(20))
-    const handler = serve(factory, { maxLiveSessions: 1, responseMode: 'json' })
-    const busy = await openSession(handler)
-    void busy.request('tools/call', { name: 'x' })
-    await quiet()
-    const fresh = await openSession(handler)
-    expect((await fresh.request('ping')).status).toBe(200)
-    expect(factory.servers.length).toBeLessThanOrEqual(4)
-    await busy.delete()
   })
 })

@@ -7,6 +7,7 @@ import { INHERITED } from '../stdio/child-env.js'
 import { API_KEY_VARIABLE } from './auth/api-keys.js'
 import { addAuthFlags } from './auth/flags.js'
 import { type AuthFlags, authOptions } from './auth/options.js'
+import type { Rate } from './rate.js'
 import { serve } from './serve.js'
 
 interface ServeFlags extends AuthFlags {
@@ -18,6 +19,10 @@ interface ServeFlags extends AuthFlags {
   workers: number
   drainNotice?: number
   drainTimeout: number
+  maxSessions: number
+  idle: number
+  sessionTtl: number
+  rate?: Rate
   env?: Record<string, string>
   allowedHost?: string[]
   allowedOrigin?: string[]
@@ -36,12 +41,14 @@ export function addServe(program: Command): void {
     .addOption(backendOption(`where sessions live: ${BACKENDS} (default: a SQLite file of this command)`))
     .addOption(encryptionOption())
     .option('--workers <number>', 'processes that serve, each a node of its own', parseCount, 1)
-    .option('--drain-notice <seconds>', NOTICE, parseSeconds)
+    .option('--max-sessions <number>', 'live sessions, and so server processes, of each worker', parseMany, 100)
+    .addOption(secondsOption('--idle <seconds>', 'when the process of a session without work ends', 300))
     .addOption(
-      new Option('--drain-timeout <seconds>', 'how long running calls may then take to finish')
-        .argParser(parseSeconds)
-        .default(10_000, '10'),
+      secondsOption('--session-ttl <seconds>', 'when a session that nobody uses is forgotten', 7 * DAY, parseLifetime),
     )
+    .option('--rate <count/seconds>', RATE, parseRate)
+    .option('--drain-notice <seconds>', NOTICE, parseSeconds)
+    .addOption(secondsOption('--drain-timeout <seconds>', 'how long running calls may then take to finish', 10))
     .option('--env <KEY[=VALUE]>', 'give the server a variable, with a value or from this environment', addVariable)
     .option('--allowed-host <name>', 'accept requests addressed to this name, too', collect)
     .option('--allowed-origin <origin>', 'accept requests from web pages of this origin, too', collect)
@@ -59,12 +66,22 @@ export function addServe(program: Command): void {
   addAuthFlags(serving)
 }
 
+/** In seconds. */
+const DAY = 86_400
+
+const RATE =
+  'new sessions that each client address may begin in that time, in each worker; an IPv6 network of 64 bits is one ' +
+  'address (default: any number)'
+
 const NOTICE =
   'how long to serve on after SIGTERM, /healthz saying 503, before anything is refused ' +
   '(default: 5, which a load balancer may take to learn of it; on a loopback address 0)'
 
 const HELP = `
 Of this environment the server sees ${INHERITED.join(', ')}, and what --env gives it.
+
+A session keeps its process while it has a call running or a stream open, as most clients have. When there are as many as
+--max-sessions, a new one takes the place of one without work; if there is none, it is refused with 503.
 
 With --workers SIGTERM may take the notice and twice the timeout: one worker serves until the others are done.
 
@@ -90,13 +107,40 @@ function parseCount(text: string): number {
   return count
 }
 
+function parseMany(text: string): number {
+  const count = Number(text)
+  if (!/^\d+$/.test(text) || count < 1 || count > 100_000)
+    throw new InvalidArgumentError('It must be a number from 1 to 100000.')
+  return count
+}
+
+/** Given in seconds, kept in milliseconds. */
+function secondsOption(flags: string, description: string, seconds: number, parse = parseSeconds): Option {
+  return new Option(flags, description).argParser(parse).default(seconds * 1_000, String(seconds))
+}
+
 /** In milliseconds. */
 function parseSeconds(text: string): number {
   const seconds = Number(text)
-  if (!/^\d+(\.\d+)?$/.test(text) || seconds > 86_400) {
+  if (!/^\d+(\.\d+)?$/.test(text) || seconds > DAY) {
     throw new InvalidArgumentError('It must be a number of seconds, up to a day.')
   }
   return seconds * 1_000
+}
+
+/** In milliseconds. */
+function parseLifetime(text: string): number {
+  const seconds = Number(text)
+  if (!/^\d+$/.test(text) || seconds < 1 || seconds > 366 * DAY) {
+    throw new InvalidArgumentError('It must be a whole number of seconds from 1 on, up to a year.')
+  }
+  return seconds * 1_000
+}
+
+function parseRate(text: string): Rate {
+  const [, count, seconds] = /^(\d{1,9})\/(\d{1,6})$/.exec(text) ?? []
+  if (Number(count) >= 1 && Number(seconds) >= 1) return { count: Number(count), seconds: Number(seconds) }
+  throw new InvalidArgumentError('It must be a number of sessions and of seconds, e.g. 10/60.')
 }
 
 function parsePath(text: string): string {

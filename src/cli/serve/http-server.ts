@@ -10,11 +10,13 @@ import { Notices } from '../../http/notices.js'
 import type { ServerFactory } from '../../session/session.js'
 import { asError } from '../../util/error.js'
 import { Refusal } from '../../wire/refusal.js'
+import { ChildPlaces } from '../stdio/child-places.js'
 import { stdioServer } from '../stdio/stdio-server.js'
 import { listen, portOf, urlHost } from './address.js'
 import { authenticator } from './auth/authenticator.js'
 import { Denied } from './auth/denied.js'
 import type { AuthOptions } from './auth/options.js'
+import { limitByAddress, type Rate } from './rate.js'
 
 /**
  * How long an idle connection is kept, in ms. Longer than proxies keep theirs (mostly 60 s), so that the proxy closes it:
@@ -41,6 +43,14 @@ export interface HttpServerOptions {
   allowedOrigins: readonly string[]
   /** Who may call it. */
   auth: AuthOptions
+  /** Live sessions, and so children. */
+  maxSessions: number
+  /** When the child of a session without work ends, in ms. */
+  idle: number
+  /** When a session that nobody uses is forgotten, in ms. */
+  sessionTtl: number
+  /** How many sessions each address may begin. Default: any number. */
+  rate?: Rate | undefined
 }
 
 export interface HttpServer {
@@ -66,10 +76,15 @@ export async function startHttpServer(options: HttpServerOptions, backend: Backe
   const { path, host } = options
   const onerror = (error: Error) => log(`mcp-roam: ${error.message}`)
   const guarded = guardFor(options)
+  const limit = options.rate && (await limitByAddress(options.rate))
   const handler = createSessionHandler(factoryFor(options, log), {
     backend,
     ...(options.encryption && { encryption: options.encryption }),
     onerror,
+    maxLiveSessions: options.maxSessions,
+    liveIdle: options.idle,
+    idleTtl: options.sessionTtl,
+    ...(limit && { rateLimit: limit.rateLimit }),
     ...guarded,
   })
   const checkHealth = guard({ ...guarded, anyAddress: true, notices: new Notices(onerror) })
@@ -80,7 +95,8 @@ export async function startHttpServer(options: HttpServerOptions, backend: Backe
     // A client that keeps its connection would keep sending requests to this node.
     if (httpServer.leaving) res.setHeader('connection', 'close')
     const requested = req.url?.split('?', 1)[0]
-    if (requested === path) void answer(req, res)
+    if (requested === path && limit) limit.serve(req, () => void answer(req, res))
+    else if (requested === path) void answer(req, res)
     else if (requested === '/healthz') void health(req, res)
     else if (requested !== undefined && auth?.resource?.isAt(requested)) sendDocument(req, res, auth.resource.document)
     else sendJson(res, 404, { error: `not found; the MCP endpoint is ${path}` })
@@ -143,13 +159,16 @@ export async function startHttpServer(options: HttpServerOptions, backend: Backe
   return httpServer
 }
 
-function factoryFor({ command, args, env }: HttpServerOptions, log: Log): ServerFactory {
+function factoryFor({ command, args, env, maxSessions }: HttpServerOptions, log: Log): ServerFactory {
+  // A session that leaves for a new one leaves a child that takes its time to end.
+  const places = new ChildPlaces(maxSessions)
   return ({ session }) => {
     const label = `[${session.id.slice(0, 8)}]`
     return stdioServer({
       command,
       args,
       env,
+      place: () => places.take(),
       onstderr: (line) => log(`${label} ${line}`),
       onerror: (error) => log(`${label} mcp-roam: ${error.message}`),
     })

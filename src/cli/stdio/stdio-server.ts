@@ -18,6 +18,11 @@ export interface StdioServerOptions {
   onstderr?(line: string): void
   /** Called when the child has ended without being asked to, or a message could not be passed on. Default: ignored. */
   onerror?(error: Error): void
+  /**
+   * Called before the child is started: resolves with what to call when it has ended, or rejects if there may be none now.
+   * Default: there may be any number.
+   */
+  place?(): Promise<() => void>
   /** How long the child gets to end once its stdin has, and again after SIGTERM, in ms. Default 2,000 (as in the SDK). */
   grace?: number
 }
@@ -27,6 +32,9 @@ export interface StdioServer extends ServerInstance {
   readonly pid: number | undefined
 }
 
+/** How long a child gets to end, in ms. As in the SDK. */
+const GRACE = 2_000
+const CLOSED_EARLY = 'this stdio server was closed before its process had started'
 /** Bytes of a line. More than any message should have, and less than the longest string that V8 can make. */
 const MAX_LINE = 256 * 1024 * 1024
 /** Bytes of a line of the log; a longer one is broken up. */
@@ -65,8 +73,7 @@ class ChildServer implements StdioServer {
   async connect(transport: Transport): Promise<void> {
     if (this.#transport) throw new Error('this stdio server is already connected')
     this.#transport = transport
-    const { command, args = [], env = {}, cwd } = this.options
-    const child = await ChildProcess.start({ command, args, env, cwd })
+    const child = await this.#start()
     this.#child = child
     child.onerror((error) => this.options.onerror?.(error))
     child.stdin.on('error', () => void this.#brokenPipe(child, 'closed its stdin'))
@@ -85,6 +92,22 @@ class ChildServer implements StdioServer {
     this.#readStdout(child)
   }
 
+  async #start(): Promise<ChildProcess> {
+    const { command, args = [], env = {}, cwd, place, grace = GRACE } = this.options
+    const free = await place?.()
+    try {
+      if (this.#closing) throw new Error(CLOSED_EARLY)
+      const child = await ChildProcess.start({ command, args, env, cwd })
+      if (free) void child.ended.then(free)
+      if (!this.#closing) return child
+      await child.end(grace)
+    } catch (error) {
+      free?.()
+      throw error
+    }
+    throw new Error(CLOSED_EARLY)
+  }
+
   close(): Promise<void> {
     // Not synchronously: closing the transport calls `close` again, which must find the promise.
     this.#closing ??= Promise.resolve().then(() => this.#close())
@@ -94,7 +117,7 @@ class ChildServer implements StdioServer {
   async #close(): Promise<void> {
     // The transport first: nobody should wait for answers of a process that takes its time to end.
     await this.#transport?.close().catch((error: unknown) => this.options.onerror?.(asError(error)))
-    const { grace = 2_000 } = this.options
+    const { grace = GRACE } = this.options
     await this.#child?.end(grace)
   }
 

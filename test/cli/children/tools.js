@@ -1,4 +1,4 @@
-// An MCP server on stdio whose tools do to it what tests need done.
+// An MCP server on stdio whose tools do to it what tests need done. Argument: stubborn (survives end of stdin and SIGTERM).
 import { McpServer } from '@modelcontextprotocol/sdk/server/mcp.js'
 import { StdioServerTransport } from '@modelcontextprotocol/sdk/server/stdio.js'
 import { z } from 'zod'
@@ -28,5 +28,10 @@ server.registerTool('release', {}, () => {
   release()
   return text('released')
 })
+
+if (process.argv.includes('stubborn')) {
+  process.on('SIGTERM', () => {})
+  setInterval(() => {}, 1_000)
+}
 
 await server.connect(new StdioServerTransport())

@@ -1,0 +1,27 @@
+/** Connections that are still being made count among those that may be open. */
+import { expect, test } from 'vitest'
+import { gated } from '../harness/gated-backend.js'
+import { scripted } from '../harness/scripted-server.js'
+import { serve } from '../harness/serve.js'
+import { quiet } from '../harness/time.js'
+import { openSession } from '../harness/wire-client.js'
+
+test('while the log takes its time, no more GETs wait for it than may be open', async () => {
+  const backend = gated()
+  const handler = serve(scripted(), { backend, limits: { streams: 2, allStreams: 3 } })
+  const [slow, quick, late] = [await openSession(handler), await openSession(handler), await openSession(handler)]
+  const gate = backend.calls.hold('events.attach')
+  const first = slow.get()
+  await gate.reached
+  const second = slow.get()
+  await quiet()
+  expect((await slow.get()).status).toBe(429)
+  expect((await quick.get()).status).toBe(200)
+  expect((await late.get()).status).toBe(503)
+  gate.open()
+  expect([(await first).status, (await second).status]).toEqual([200, 200])
+  expect((await slow.get()).status).toBe(200)
+  await quiet()
+  expect((await late.get()).status).toBe(200)
+  expect((await handler.status()).openStreams).toBe(3)
+})
