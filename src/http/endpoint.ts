@@ -6,7 +6,9 @@ import { isForOneInstance } from '../session/routing.js'
 import type { Sessions } from '../session/sessions.js'
 import type { Connections } from '../stream/connections.js'
 import { parseEventId } from '../stream/event-id.js'
+import { monotonic } from '../util/clock.js'
 import { asError } from '../util/error.js'
+import { Ticks } from '../util/ticks.js'
 import {
   isMessage,
   isObject,
@@ -33,6 +35,11 @@ import { type GuardOptions, guard } from './guard.js'
 
 /** How often a request may find its session gone from memory before it could be used. */
 const MAX_FINDS = 10
+/**
+ * All 404s for a session leave at the ticks of one clock, in ms, the second one after the search began: how long it was
+ * looked for, and so whether it is unknown or somebody else's, does not show as long as that takes no longer.
+ */
+const NOT_FOUND_TICK = 20
 
 /** One session that an endpoint is limited to. */
 export interface OnlySession {
@@ -59,12 +66,15 @@ interface Visit {
   id: RequestId | undefined
   /** The session that was found to be the request's. */
   session: string | undefined
+  /** When all of the request was there, by the monotonic clock. */
+  since: number
 }
 
 export class Endpoint {
   /** New sessions and requests are sent elsewhere. */
   draining = false
   readonly #guard: ReturnType<typeof guard>
+  readonly #ticks = new Ticks(NOT_FOUND_TICK)
 
   constructor(
     private readonly sessions: Sessions,
@@ -77,13 +87,14 @@ export class Endpoint {
 
   /** Answers the request; resolves with the reason if it was refused. Never rejects. */
   async serve(request: HttpRequest, reply: HttpReply): Promise<RefusalName | undefined> {
-    const visit: Visit = { request, reply, id: undefined, session: undefined }
+    const visit: Visit = { request, reply, id: undefined, session: undefined, since: monotonic() }
     try {
       this.#guard?.(request)
       switch (request.method) {
         case 'POST': {
           checkPost(request)
           const body = await request.body(this.options.maxBodySize)
+          visit.since = monotonic()
           visit.id = idOf(body)
           const named = this.#principalOf(request)
           const principal = typeof named === 'object' ? await named : named
@@ -102,6 +113,7 @@ export class Endpoint {
       }
       return undefined
     } catch (error) {
+      if (error instanceof Refusal && error.reason === 'sessionNotFound') await this.#ticks.after(visit.since)
       return this.#refuse(error, visit)
     }
   }

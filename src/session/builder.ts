@@ -4,7 +4,6 @@ import { monotonic } from '../util/clock.js'
 import type { JSONRPCRequest, JSONRPCResponse } from '../wire/jsonrpc.js'
 import type { Caller, HttpRequest } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
-import { isSessionId } from '../wire/rules.js'
 import { LiveSession, type LiveSessionHost } from './live.js'
 import { RequestExtra } from './message-extra.js'
 import { hashPrincipal, type Principal, type ProvenPrincipal, UNPROVEN } from './principal.js'
@@ -46,7 +45,6 @@ export class SessionBuilder {
     { request, principal }: Caller,
     build: Build,
   ): Promise<Initialized> {
-    if (!isSessionId(id)) throw new Error('sessionIdGenerator must return up to 256 characters of visible ASCII')
     const { host, hooks } = this
     const holder = await host.hold(id)
     const context = contextOf(request)
