@@ -32,6 +32,10 @@ export class ClusterNode {
   #lastLook: { at: number; alive: ReadonlySet<string> } | undefined
   /** By the monotonic clock, since when the store has answered every look at the heartbeats; undefined: the last one failed. */
   #clearSince: number | undefined
+  /** When the heartbeats were last asked for, by the monotonic clock. */
+  #lookBegan = Number.NEGATIVE_INFINITY
+  /** A look that is still to begin. */
+  #nextLook: Promise<ReadonlySet<string>> | undefined
   readonly #distrustListeners = new Set<() => void>()
   readonly #heart = new Interval(HEARTBEAT_INTERVAL, () => this.#beat().catch(() => {}))
   #names = 0
@@ -98,6 +102,16 @@ export class ClusterNode {
 
   async isDead(node: string): Promise<boolean> {
     return (await this.standing([node])).get(node) === 'dead'
+  }
+
+  /**
+   * False: there is no such node. For names that anybody may make up: all that are not known wait for one look, which begins
+   * after they were asked for, so that a node that has just joined is in it, and a second after the one before.
+   */
+  async mayExist(node: string): Promise<boolean> {
+    if (node === this.id || this.#known.has(node)) return true
+    if (!this.shared) return false
+    return (await this.#standingOf(node, await this.#lookNext())) !== 'dead'
   }
 
   /** Sends a text to a node; whether it arrives is not known. */
@@ -167,8 +181,19 @@ export class ClusterNode {
     return (await this.bus.isGone?.(node)) ? 'dead' : 'absent'
   }
 
+  #lookNext(): Promise<ReadonlySet<string>> {
+    const wait = this.#lookBegan + HEARTBEAT_INTERVAL - monotonic()
+    const due = wait > 0 ? new Promise<void>((resolve) => setTimeout(resolve, wait)) : Promise.resolve()
+    this.#nextLook ??= due.then(() => {
+      this.#nextLook = undefined
+      return this.#look()
+    })
+    return this.#nextLook
+  }
+
   /** The nodes that have a heartbeat now. */
   async #look(): Promise<ReadonlySet<string>> {
+    this.#lookBegan = monotonic()
     const alive = new Set(await this.#watched(this.bus.nodes()))
     // A store that has lost this node's heartbeat, which cannot have run out, has lost the others' as well.
     const beatFor = this.#beatAt === undefined ? Number.POSITIVE_INFINITY : monotonic() - this.#beatAt
