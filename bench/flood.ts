@@ -1,7 +1,7 @@
 /**
  * What a flood of ids that are none takes from the live traffic of one node: `npm run bench:flood`, on SQLite, Redis and PostgreSQL, without
- * and with `secret`. Calls on live sessions over 8 connections are counted alone, beside a flood over 64, and alone again: the ratio is
- * that of one run. Callers, flood and node are processes of their own; on few processors they also fight for these, so the flood
+ * and with `secret`. Calls on live sessions over 8 connections are counted alone and beside a flood over 64, in turn; the ratio is the
+ * median of these rounds. Callers, flood and node are processes of their own; on few processors they also fight for these, so the flood
  * is sent by a process as eager as the others, and by one of the lowest priority.
  *
  * Then somebody asks for sessions one by one, for another's and for unknown ones in turn: the medians must not differ.
@@ -9,7 +9,6 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { Client } from 'undici'
 import { binary } from '../test/services/binaries.js'
@@ -24,7 +23,8 @@ import { median } from './statistics.js'
 
 const { values } = parseArgs({
   options: {
-    seconds: { type: 'string', default: '10' },
+    seconds: { type: 'string', default: '3' },
+    rounds: { type: 'string', default: '7' },
     probes: { type: 'string', default: '300' },
     only: { type: 'string' },
   },
@@ -32,6 +32,7 @@ const { values } = parseArgs({
 const SECRET = 'a secret of the bench, as long as it must be'
 const CALLERS = 8
 const FLOODERS = 64
+const LEAD_IN = 500
 const duration = Number(values.seconds) * 1000
 
 const folder = mkdtempSync(join(tmpdir(), 'mcp-roam-bench-'))
@@ -40,7 +41,9 @@ const redisServer = await launchRedis(await binary('redis'))
 const places = { sqlite: join(folder, 'sessions.db'), redis: redisServer.url, postgres: postgresServer.url }
 
 try {
-  console.log(`node ${process.version}, ${availableParallelism()} processors, ${values.seconds} s each\n`)
+  console.log(
+    `node ${process.version}, ${availableParallelism()} processors, ${values.rounds} rounds of ${values.seconds} s\n`,
+  )
   for (const [name, place] of Object.entries(places)) {
     if (values.only && values.only !== name) continue
     for (const secret of [undefined, SECRET]) await measure(name, place, secret)
@@ -61,23 +64,35 @@ async function measure(name: string, place: string, secret: string | undefined):
     const { url } = await node.ask({})
     const sessions = await Promise.all(Array.from({ length: CALLERS }, () => openSession(url)))
     const call = async () => {
-      const job = { url, sessions, connections: CALLERS, leadIn: 1000, duration }
-      return (await callers.ask(job)).calls / (duration / 1000)
+      const job = { url, sessions, connections: CALLERS, leadIn: LEAD_IN, duration }
+      return await callers.ask(job)
     }
     for (const nice of [false, true]) {
-      const before = await call()
-      const { reads } = await node.ask({})
-      const flooding = flooders.ask({ url, connections: FLOODERS, duration: duration + 1500, pause: 0, nice })
-      const beside = await call()
-      const asked = (await node.ask({})).reads - reads
-      const statuses = await flooding
-      // What the flood has spent comes back.
-      await delay(5000)
-      const alone = (before + (await call())) / 2
-      const ratio = `${((100 * beside) / alone).toFixed(0)} %`
+      const rounds: { alone: number; beside: number; cost: number }[] = []
+      const statuses: FloodResult = {}
+      let asked = 0
+      for (let round = 0; round < Number(values.rounds); round++) {
+        const start = await node.ask({})
+        const alone = await call()
+        const middle = await node.ask({})
+        const flooding = flooders.ask({ url, connections: FLOODERS, duration: duration + LEAD_IN, pause: 0, nice })
+        const beside = await call()
+        for (const [status, count] of Object.entries(await flooding))
+          statuses[+status] = (statuses[+status] ?? 0) + count
+        const end = await node.ask({})
+        asked += end.reads - middle.reads
+        // How much more of the processor a call took beside the flood, all of the node's work counted.
+        const cost = (end.cpu - middle.cpu) / beside.all / ((middle.cpu - start.cpu) / alone.all)
+        rounds.push({ alone: alone.calls / (duration / 1000), beside: beside.calls / (duration / 1000), cost })
+      }
+      const of = (value: (round: (typeof rounds)[number]) => number) => median(rounds.map(value))
+      const ratio = `${(100 * of(({ alone, beside }) => beside / alone)).toFixed(0)} %`
+      const calls = `${of(({ alone }) => alone).toFixed(0)} calls/s alone, ${of(({ beside }) => beside).toFixed(0)} beside`
       const told = Object.entries(statuses).map(([status, count]) => `${count} times ${status}`)
-      const calls = `${alone.toFixed(0)} calls/s alone, ${beside.toFixed(0)} beside`
-      console.log(`  flood ${nice ? 'niced' : 'eager'}: ${ratio} (${calls}); ${told.join(', ')}; ${asked} reads`)
+      const cost = `${of((round) => round.cost).toFixed(2)} times the node's processor time a call`
+      console.log(
+        `  flood ${nice ? 'niced' : 'eager'}: ${ratio} (${calls}); ${cost}; ${told.join(', ')}; ${asked} reads`,
+      )
     }
     await probe(url)
   } finally {

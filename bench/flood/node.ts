@@ -13,6 +13,8 @@ export interface NodeState {
   url: string
   /** Of the store, since the start. */
   reads: number
+  /** Processor time, in microseconds. */
+  cpu: number
 }
 
 const [at = '', secret] = process.argv.slice(2)
@@ -38,6 +40,10 @@ const handler = createSessionHandler(echoV2, {
 })
 const server = createServer(handler.node).listen(0, '127.0.0.1')
 await once(server, 'listening')
-const state = (): NodeState => ({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/mcp`, reads })
+const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/mcp`
+const state = (): NodeState => {
+  const { user, system } = process.cpuUsage()
+  return { url, reads, cpu: user + system }
+}
 
 answer<object, NodeState>(state(), state)
