@@ -1,10 +1,11 @@
 /** A client's response whose id names a node that there is not: refused at once, and however many come, the living are looked up once a second. */
 import { expect, test } from 'vitest'
 import { memory } from '../../src/backend/memory.js'
+import { ClusterNode } from '../../src/cluster/node.js'
 import { gated } from '../harness/gated-backend.js'
 import { scripted } from '../harness/scripted-server.js'
 import { serve } from '../harness/serve.js'
-import { fakeTime, quiet } from '../harness/time.js'
+import { fakeTime } from '../harness/time.js'
 import { openSession } from '../harness/wire-client.js'
 
 /** A node whose store has answered for long enough, so that it knows who is dead. */
@@ -70,24 +71,13 @@ test('a node that joined after the last look is found by the next one, and gets 
   await stream.leave()
 })
 
-test('while it is not certain who is dead, one without a heartbeat is asked all the same', async () => {
-  const { pass, shared, backend, client } = await settledNode()
-  const factory = scripted()
-  const silent = gated(shared)
-  const there = client.at(serve(factory, { backend: silent }))
-  expect((await there.request('ping')).status).toBe(200)
-  const stream = await there.get()
-  await factory.last.ask(0, 'roots/list')
-  const asked = await stream.next()
-  // The store was away for both, and has lost all heartbeats.
-  const back = [backend, silent].map(({ calls }) => calls.fail('bus.beat'))
-  await pass(6_000)
-  for (const restore of back) restore()
-  silent.calls.fail('bus.beat')
-  await pass(1_500)
-  const responded = client.respond(asked?.message.id as string, { roots: [] })
+test('while it is not certain who is dead, a name without a heartbeat may be that of a node, and is asked', async () => {
+  const pass = fakeTime()
+  const node = new ClusterNode(memory().bus, true)
+  await node.ready()
   await pass(1_000)
-  await quiet()
-  expect((await responded).status).toBe(202)
-  await stream.leave()
+  expect(await node.mayExist('silent')).toBe(true)
+  await pass(5_000)
+  expect(await node.mayExist('silent')).toBe(false)
+  await node.close()
 })
