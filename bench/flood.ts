@@ -23,8 +23,8 @@ import { median } from './statistics.js'
 
 const { values } = parseArgs({
   options: {
-    seconds: { type: 'string', default: '3' },
-    rounds: { type: 'string', default: '7' },
+    seconds: { type: 'string', default: '10' },
+    rounds: { type: 'string', default: '3' },
     probes: { type: 'string', default: '300' },
     only: { type: 'string' },
   },
