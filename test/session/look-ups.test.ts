@@ -91,7 +91,7 @@ test('at most 500 look-ups are on their way at a time', async () => {
   fakeTime()
   const backend = gated()
   const gates = Array.from({ length: 600 }, () => backend.calls.hold('sessions.load'))
-  const { done } = flood(serve(scripted(), { backend }), 600)
+  const { done } = flood(serve(scripted(), { backend, limits: { misses: 1000 } }), 600)
   await settled()
   expect(backend.calls.count('sessions.load')).toBe(500)
   for (const gate of gates) gate.open()
