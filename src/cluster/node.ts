@@ -32,6 +32,8 @@ export class ClusterNode {
   #lastLook: { at: number; alive: ReadonlySet<string> } | undefined
   /** By the monotonic clock, since when the store has answered every look at the heartbeats; undefined: the last one failed. */
   #clearSince: number | undefined
+  /** Nodes that the store has named since the last look: alive or not, nobody has made them up. */
+  readonly #named = new Set<string>()
   /** When the heartbeats were last asked for, by the monotonic clock. */
   #lookBegan = Number.NEGATIVE_INFINITY
   /** A look that is still to begin. */
@@ -109,9 +111,14 @@ export class ClusterNode {
    * after they were asked for, so that a node that has just joined is in it, and a second after the one before.
    */
   async mayExist(node: string): Promise<boolean> {
-    if (node === this.id || this.#known.has(node)) return true
+    if (node === this.id || this.#known.has(node) || this.#named.has(node)) return true
     if (!this.shared) return false
     return (await this.#standingOf(node, await this.#lookNext())) !== 'dead'
+  }
+
+  /** The store names nodes: they need not be looked for. */
+  named(nodes: Iterable<string>): void {
+    for (const node of nodes) if (node !== this.id) this.#named.add(node)
   }
 
   /** Sends a text to a node; whether it arrives is not known. */
@@ -200,6 +207,7 @@ export class ClusterNode {
     if (beatFor < HEARTBEAT_TTL / 2 && !alive.has(this.id)) this.#clearSince = monotonic()
     if (this.#isClear) this.#known.clear()
     for (const node of alive) this.#known.add(node)
+    this.#named.clear()
     this.#lastLook = { at: monotonic(), alive }
     return alive
   }

@@ -312,7 +312,7 @@ export class Sessions {
     try {
       const stored = await this.backend.sessions.load(id, name)
       if (stored) {
-        this.#holdings.prune(id, stored)
+        this.#holdings.loaded(id, stored)
         const resident = this.#residents.get(id)
         if (resident) resident.holders = Math.max(1, new Set(stored.holders?.map(nodeOf)).size)
       } else if (!this.#building.isInitializing(id)) this.#holdings.forget(id, name)
