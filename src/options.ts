@@ -103,6 +103,20 @@ export interface SessionOptions {
    * characters, and 503 for one that was used before.
    */
   sessionIdGenerator?(): string
+  /**
+   * Signs session ids: a new one is what `sessionIdGenerator` made, a dot, and 24 characters of HMAC-SHA-256. An id without a good
+   * signature is answered 404, and the store is not asked. Each is of at least 32 characters, the same on all nodes. Of several the
+   * first signs, and any verifies. Default: none, ids are not signed.
+   *
+   * @example
+   * secret: process.env.SESSION_SECRET // openssl rand -base64 32
+   */
+  secret?: string | readonly string[]
+  /**
+   * With `secret`: whether ids without a good signature are looked up in the store all the same. For sessions from before there was a
+   * secret, or whose secret is not in the list any more. Default false.
+   */
+  acceptUnsigned?: boolean
   /** A session without requests and open streams is forgotten after this, in ms; then 404. Default 7 days. */
   idleTtl?: number
   /** A session is forgotten this long after its `initialize`, used or not, in ms; then 404. Default: never. */
@@ -128,6 +142,8 @@ export interface SessionHandlerOptions extends SessionOptions, WireOptions, Sess
 const MINUTE = 60_000
 const DAY = 24 * 60 * MINUTE
 const MIB = 1024 * 1024
+
+const MIN_SECRET_LENGTH = 32
 
 /** Values of options that are not given. Times in ms, sizes in bytes. */
 const DEFAULTS = {
@@ -166,6 +182,8 @@ export interface ResolvedOptions extends Readonly<typeof DEFAULTS>, GuardOptions
   readonly keyring: Keyring
   readonly maxAge: number | undefined
   readonly sessionIdGenerator: () => string
+  readonly secrets: readonly string[]
+  readonly acceptUnsigned: boolean
   readonly principal: WireOptions['principal']
   readonly mayRepeat: WireOptions['mayRepeat']
   /** The options object itself: its hooks may be methods that use `this`. */
@@ -195,6 +213,8 @@ export function resolveOptions(options: SessionHandlerOptions): ResolvedOptions 
     keyring: new Keyring(options.encryption),
     maxAge: options.maxAge,
     sessionIdGenerator: options.sessionIdGenerator ?? randomUUID,
+    secrets: secretsOf(options),
+    acceptUnsigned: options.acceptUnsigned ?? false,
     principal: options.principal,
     mayRepeat: options.mayRepeat,
     hooks: options,
@@ -212,6 +232,18 @@ function checkNumbers(options: SessionHandlerOptions): void {
       throw new TypeError(`${name} must be a number of at least ${least}, not ${String(value)}`)
     }
   }
+}
+
+function secretsOf({ secret, acceptUnsigned }: SessionHandlerOptions): readonly string[] {
+  if (acceptUnsigned !== undefined && typeof acceptUnsigned !== 'boolean') {
+    throw new TypeError(`acceptUnsigned must be true or false, not ${String(acceptUnsigned)}`)
+  }
+  if (secret === undefined) return []
+  const secrets: readonly unknown[] = Array.isArray(secret) ? [...secret] : [secret]
+  const isSecret = (one: unknown) => typeof one === 'string' && one.length >= MIN_SECRET_LENGTH
+  if (secrets.length > 0 && secrets.every(isSecret)) return secrets as readonly string[]
+  const problem = `secret must have at least ${MIN_SECRET_LENGTH} characters, and a list of them at least one`
+  throw new TypeError(`${problem}; make one with: openssl rand -base64 32`)
 }
 
 function checkChoices({ responseMode, backend }: SessionHandlerOptions): void {

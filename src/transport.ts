@@ -221,7 +221,7 @@ export class SessionTransport implements Transport {
   /** A 404 can also mean that the session belongs to another principal. */
   async #exists(): Promise<boolean> {
     const id = this.#sessionId
-    return id !== undefined && (await this.#assembly.backend.sessions.load(id).catch(() => true)) !== undefined
+    return id !== undefined && (await this.#assembly.sessions.stored.exists(id).catch(() => true))
   }
 
   /** Errors are ignored: each request tries again, and is answered by its own error. */

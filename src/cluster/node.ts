@@ -32,6 +32,12 @@ export class ClusterNode {
   #lastLook: { at: number; alive: ReadonlySet<string> } | undefined
   /** By the monotonic clock, since when the store has answered every look at the heartbeats; undefined: the last one failed. */
   #clearSince: number | undefined
+  /** Nodes that the store has named since the last look: alive or not, nobody has made them up. */
+  readonly #named = new Set<string>()
+  /** When the heartbeats were last asked for, by the monotonic clock. */
+  #lookBegan = Number.NEGATIVE_INFINITY
+  /** A look that is still to begin. */
+  #nextLook: Promise<ReadonlySet<string>> | undefined
   readonly #distrustListeners = new Set<() => void>()
   readonly #heart = new Interval(HEARTBEAT_INTERVAL, () => this.#beat().catch(() => {}))
   #names = 0
@@ -98,6 +104,21 @@ export class ClusterNode {
 
   async isDead(node: string): Promise<boolean> {
     return (await this.standing([node])).get(node) === 'dead'
+  }
+
+  /**
+   * False: there is no such node. For names that anybody may make up: all that are not known wait for one look, which begins
+   * after they were asked for, so that a node that has just joined is in it, and a second after the one before.
+   */
+  async mayExist(node: string): Promise<boolean> {
+    if (node === this.id || this.#known.has(node) || this.#named.has(node)) return true
+    if (!this.shared) return false
+    return (await this.#standingOf(node, await this.#lookNext())) !== 'dead'
+  }
+
+  /** The store names nodes: they need not be looked for. */
+  named(nodes: Iterable<string>): void {
+    for (const node of nodes) if (node !== this.id) this.#named.add(node)
   }
 
   /** Sends a text to a node; whether it arrives is not known. */
@@ -167,14 +188,26 @@ export class ClusterNode {
     return (await this.bus.isGone?.(node)) ? 'dead' : 'absent'
   }
 
+  #lookNext(): Promise<ReadonlySet<string>> {
+    const wait = this.#lookBegan + HEARTBEAT_INTERVAL - monotonic()
+    const due = wait > 0 ? new Promise<void>((resolve) => setTimeout(resolve, wait)) : Promise.resolve()
+    this.#nextLook ??= due.then(() => {
+      this.#nextLook = undefined
+      return this.#look()
+    })
+    return this.#nextLook
+  }
+
   /** The nodes that have a heartbeat now. */
   async #look(): Promise<ReadonlySet<string>> {
+    this.#lookBegan = monotonic()
     const alive = new Set(await this.#watched(this.bus.nodes()))
     // A store that has lost this node's heartbeat, which cannot have run out, has lost the others' as well.
     const beatFor = this.#beatAt === undefined ? Number.POSITIVE_INFINITY : monotonic() - this.#beatAt
     if (beatFor < HEARTBEAT_TTL / 2 && !alive.has(this.id)) this.#clearSince = monotonic()
     if (this.#isClear) this.#known.clear()
     for (const node of alive) this.#known.add(node)
+    this.#named.clear()
     this.#lastLook = { at: monotonic(), alive }
     return alive
   }

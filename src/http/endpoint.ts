@@ -6,8 +6,10 @@ import { isForOneInstance } from '../session/routing.js'
 import type { Sessions } from '../session/sessions.js'
 import type { Connections } from '../stream/connections.js'
 import { parseEventId } from '../stream/event-id.js'
+import { monotonic } from '../util/clock.js'
 import { asError } from '../util/error.js'
 import { nextTurn } from '../util/next-turn.js'
+import { Ticks } from '../util/ticks.js'
 import { idIn, messagesIn } from '../wire/body.js'
 import {
   isRequest,
@@ -36,6 +38,11 @@ import { Notices } from './notices.js'
 
 /** How often a request may find its session gone from memory before it could be used. */
 const MAX_FINDS = 10
+/**
+ * All 404s for a session leave at the ticks of one clock, in ms, the second one after the search began: how long it was
+ * looked for, and so whether it is unknown or somebody else's, does not show as long as that takes no longer.
+ */
+const NOT_FOUND_TICK = 20
 
 /** One session that an endpoint is limited to. */
 export interface OnlySession {
@@ -63,6 +70,8 @@ interface Visit {
   id: RequestId | undefined
   /** The session that was found to be the request's. */
   session: string | undefined
+  /** When all of the request was there, by the monotonic clock. */
+  since: number
 }
 
 export class Endpoint {
@@ -71,6 +80,7 @@ export class Endpoint {
   /** How many requests were refused since the start because a limit was reached. */
   readonly refused = { full: 0, rateLimited: 0, tooManyRequests: 0, tooManyStreams: 0, tooManySessions: 0 }
   readonly #guard: Guard
+  readonly #ticks = new Ticks(NOT_FOUND_TICK)
 
   constructor(
     private readonly sessions: Sessions,
@@ -84,7 +94,7 @@ export class Endpoint {
 
   /** Answers the request; resolves with the reason if it was refused. Never rejects. */
   async serve(request: HttpRequest, reply: HttpReply): Promise<RefusalName | undefined> {
-    const visit: Visit = { request, reply, id: undefined, session: undefined }
+    const visit: Visit = { request, reply, id: undefined, session: undefined, since: monotonic() }
     const { limits, maxBodySize } = this.options
     try {
       checkHeaders(request, limits.header)
@@ -93,6 +103,7 @@ export class Endpoint {
         case 'POST': {
           checkPost(request)
           const body = await request.body(maxBodySize)
+          visit.since = monotonic()
           visit.id = idIn(body, limits.id)
           const posted = messagesIn(body, limits)
           const named = this.#principalOf(request)
@@ -112,6 +123,7 @@ export class Endpoint {
       }
       return undefined
     } catch (error) {
+      if (error instanceof Refusal && error.reason === 'sessionNotFound') await this.#ticks.after(visit.since)
       return this.#refuse(error, visit)
     }
   }

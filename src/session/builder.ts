@@ -4,7 +4,6 @@ import { monotonic } from '../util/clock.js'
 import type { JSONRPCRequest, JSONRPCResponse } from '../wire/jsonrpc.js'
 import type { Caller, HttpRequest } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
-import { isSessionId } from '../wire/rules.js'
 import { LiveSession, type LiveSessionHost } from './live.js'
 import { RequestExtra } from './message-extra.js'
 import type { Place } from './places.js'
@@ -48,7 +47,6 @@ export class SessionBuilder {
     build: Build,
     place: Place,
   ): Promise<Initialized> {
-    if (!isSessionId(id)) throw new Error('sessionIdGenerator must return up to 256 characters of visible ASCII')
     const { host, hooks } = this
     const holder = await host.hold(id)
     const context = contextOf(request)

@@ -6,6 +6,7 @@ import type { Caller, HttpRequest } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
 import type { Build, Initialized, SessionBuilder } from './builder.js'
 import type { LiveSession } from './live.js'
+import type { LookUps } from './look-ups.js'
 import type { Place } from './places.js'
 import { type ProvenPrincipal, samePrincipal, UNPROVEN } from './principal.js'
 
@@ -20,6 +21,7 @@ interface Opening extends Build {
 }
 
 export interface BuildingHost {
+  readonly lookUps: LookUps
   /** The session as it is stored; from before that, this node holds it, and hears what happens to it. */
   load(id: string): Promise<StoredSession | undefined>
   /** Whether the session is live here. */
@@ -77,13 +79,23 @@ export class Building {
    * @throws Refusal if the request has no such session.
    */
   async open(id: string, principal: ProvenPrincipal, request: HttpRequest): Promise<void> {
-    const opening = this.#opening.get(id) ?? this.#load(id)
-    opening.waiting++
+    const askedAt = monotonic()
+    let opening: Opening | undefined
+    const load = () => {
+      this.#leave(id, opening)
+      opening = this.#opening.get(id) ?? this.#load(id)
+      opening.waiting++
+      return opening
+    }
     try {
-      const record = (await opening.loading)?.record
+      const record = await this.host.lookUps.find(id, async () => {
+        const { loading, loadedAt } = load()
+        // The session may have been stored since the store was asked by a request that came before this one.
+        const stored = (await loading) ?? (loadedAt < askedAt ? await load().loading : undefined)
+        const isTheirs = stored && (principal === UNPROVEN || samePrincipal(id, stored.record.principal, principal))
+        return isTheirs ? stored.record : undefined
+      })
       if (!record) throw new Refusal('sessionNotFound')
-      if (principal !== UNPROVEN && !samePrincipal(id, record.principal, principal))
-        throw new Refusal('sessionNotFound')
       // Each request is asked about by itself: what one may not, another one may.
       if (!(await this.host.mayRestore(record, request))) throw new Refusal('sessionNotFound')
       // While it was asked, another request may have had the session restored, and it may be gone again.
@@ -92,8 +104,7 @@ export class Building {
       current.restoring ??= this.#restore(id, principal, request, current)
       await current.restoring
     } finally {
-      opening.waiting--
-      if (opening.waiting === 0) this.#forget(id, opening)
+      this.#leave(id, opening)
     }
   }
 
@@ -156,6 +167,13 @@ export class Building {
       // Whoever comes from now on finds it live, or it is gone again and must be restored anew.
       this.#forget(id, opening)
     }
+  }
+
+  /** A request does not wait for it any more. */
+  #leave(id: string, opening: Opening | undefined): void {
+    if (!opening) return
+    opening.waiting--
+    if (opening.waiting === 0) this.#forget(id, opening)
   }
 
   #forget(id: string, opening: Opening): void {

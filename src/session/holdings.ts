@@ -107,9 +107,11 @@ export class Holdings {
     return nodes.filter((other) => !dead.includes(other))
   }
 
-  /** Sees to it that names of nodes that have ended do not pile up, if there are many of them. */
-  prune(session: string, held: Held): void {
-    if ((held.holders?.length ?? 0) > MANY_HOLDERS) this.others(session, held).catch(() => {})
+  /** Takes note of who holds a session, and sees to it that names of nodes that have ended do not pile up. */
+  loaded(session: string, held: Held): void {
+    const { holders = [] } = held
+    this.host.node.named(holders.map(nodeOf))
+    if (holders.length > MANY_HOLDERS) this.others(session, held).catch(() => {})
   }
 
   #forgetReleased(): void {

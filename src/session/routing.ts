@@ -2,6 +2,7 @@
 import type { Held, StoredSession } from '../backend/backend.js'
 import type { QuestionListener, Reply } from '../cluster/ask.js'
 import type { Cluster } from '../cluster/cluster.js'
+import { nodeOf } from '../cluster/node.js'
 import {
   isMessage,
   isNotification,
@@ -129,11 +130,14 @@ export class Routing {
   /**
    * A client's response, or progress, goes to the node whose request it is for, which its id names.
    *
+   * @param held Who holds the session, if that is known.
    * @throws Refusal if that node does not answer, or does not wait for the response (any more).
    */
-  async deliver(id: string, message: JSONRPCResponse | JSONRPCNotification): Promise<void> {
+  async deliver(id: string, message: JSONRPCResponse | JSONRPCNotification, held?: Held): Promise<void> {
     const wireId = isResponse(message) ? message.id : message.params?.progressToken
-    const node = askingNode(wireId)
+    const named = askingNode(wireId)
+    // A client may name any node. One that is none would be asked again and again before that is told.
+    const node = named !== undefined && (await this.#mayExist(named, held)) ? named : undefined
     const question: Question = { kind: 'deliver', message }
     const reply = node === undefined ? undefined : await this.cluster.questions.ask(node, SUBJECT, id, question)
     if (reply?.outcome === 'unreached') throw new Refusal('unreached')
@@ -158,7 +162,7 @@ export class Routing {
    */
   forward({ record, ...held }: StoredSession, message: JSONRPCResponse | JSONRPCNotification): Promise<void> {
     const isCancelled = !isResponse(message) && message.method === 'notifications/cancelled'
-    return isCancelled ? this.cancel(record.id, message, held) : this.deliver(record.id, message)
+    return isCancelled ? this.cancel(record.id, message, held) : this.deliver(record.id, message, held)
   }
 
   /**
@@ -192,6 +196,10 @@ export class Routing {
     const question: Question = { kind: 'broadcast', broadcast }
     const replies = await this.cluster.questions.askEverybody(SUBJECT, ALL, question, { except: this.#listener })
     return replies.filter(({ outcome }) => outcome === 'unreached').length
+  }
+
+  async #mayExist(node: string, held: Held | undefined): Promise<boolean> {
+    return held?.holders?.some((name) => nodeOf(name) === node) || (await this.cluster.node.mayExist(node))
   }
 
   async #tellOthers(id: string, question: Question, known?: Held): Promise<void> {

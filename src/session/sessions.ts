@@ -14,7 +14,6 @@ import type { JSONRPCRequest } from '../wire/jsonrpc.js'
 import type { Limits } from '../wire/limits.js'
 import type { Caller, HttpRequest } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
-import { isSessionId } from '../wire/rules.js'
 import { Broadcasts } from './broadcasts.js'
 import { contextOf, type Initialized, SessionBuilder } from './builder.js'
 import { Building } from './building.js'
@@ -23,6 +22,7 @@ import type { ResponseMode } from './exchange.js'
 import { CHECK_INTERVAL, Freshness } from './freshness.js'
 import { Holdings } from './holdings.js'
 import type { LiveSession, LiveSessionHost } from './live.js'
+import { LookUps, type LookUpsOptions } from './look-ups.js'
 import { type Principal, type ProvenPrincipal, UNPROVEN } from './principal.js'
 import { checkRate } from './rate-limit.js'
 import { belongs, type Resident, Residents } from './residents.js'
@@ -42,10 +42,9 @@ const LEAVE_PATIENCE = 2500
 const FINISH_PATIENCE = 30_000
 const FINISH_RETRY_INTERVAL = 250
 
-export interface SessionsOptions {
+export interface SessionsOptions extends LookUpsOptions {
   idleTtl: number
   maxAge: number | undefined
-  sessionIdGenerator(): string
   responseMode: ResponseMode
   upgradeAfter: number
   silence: number
@@ -60,6 +59,7 @@ export interface SessionsOptions {
 export class Sessions {
   /** What needs no instance here. */
   readonly stored: StoredSessions
+  readonly #lookUps: LookUps
   readonly #residents: Residents
   readonly #freshness: Freshness
   readonly #routing: Routing
@@ -89,6 +89,8 @@ export class Sessions {
       limits,
       isIdle: (live) => connections.count(live.id) === 0 && !live.awaited,
     })
+    const isLive = (id: string) => this.#residents.has(id)
+    this.#lookUps = new LookUps({ store: backend.sessions, isLive }, options)
     this.#holdings = new Holdings({
       node,
       store: backend.sessions,
@@ -126,7 +128,8 @@ export class Sessions {
     this.stored = new StoredSessions({
       backend,
       routing: this.#routing,
-      isLive: (id) => this.#residents.has(id),
+      lookUps: this.#lookUps,
+      isLive,
       mayRestore,
       touch: (record) => void backend.sessions.touch(record.id, this.#freshness.ttlOf(record)).catch(() => {}),
       ondeleted: (id, record, by) => this.#end(id, record, by === 'this node' ? 'deleted' : undefined),
@@ -158,11 +161,12 @@ export class Sessions {
     }
     const builder = new SessionBuilder({ ...host, hold, load }, factory, hooks, this.#residents)
     this.#building = new Building(builder, {
+      lookUps: this.#lookUps,
       load: async (id) => {
         await node.ready()
         return await this.#load(id)
       },
-      isLive: (id) => this.#residents.has(id),
+      isLive,
       mayRestore,
       take: (principal) => this.#residents.take(principal),
       onbuilt: (live) => this.#built(live),
@@ -190,7 +194,7 @@ export class Sessions {
   /** A client's `initialize`: the server's answer, and the session if the answer is a result. */
   async create(message: JSONRPCRequest, caller: Caller): Promise<Initialized> {
     await checkRate(this.options.hooks, caller.request)
-    const id = this.options.sessionIdGenerator()
+    const id = this.#lookUps.ids.make()
     this.listen()
     return this.#building.initialize(id, message, caller)
   }
@@ -211,7 +215,10 @@ export class Sessions {
     for (let restores = 0; ; ) {
       const resident = this.#residents.get(id)
       if (resident) {
-        if (!belongs(resident, principal)) throw new Refusal('sessionNotFound')
+        if (!belongs(resident, principal)) {
+          await this.#lookUps.miss()
+          throw new Refusal('sessionNotFound')
+        }
         resident.live.usedAt = monotonic()
         const doubt = this.#freshness.doubt(resident.live, asOf)
         if (!doubt) return resident.live
@@ -304,7 +311,6 @@ export class Sessions {
   }
 
   async #open(id: string, principal: ProvenPrincipal, request: HttpRequest): Promise<void> {
-    if (!isSessionId(id)) throw new Refusal('sessionNotFound')
     this.listen()
     await this.#building.open(id, principal, request)
   }
@@ -315,7 +321,7 @@ export class Sessions {
     try {
       const stored = await this.backend.sessions.load(id, name)
       if (stored) {
-        this.#holdings.prune(id, stored)
+        this.#holdings.loaded(id, stored)
         const resident = this.#residents.get(id)
         if (resident) resident.holders = Math.max(1, new Set(stored.holders?.map(nodeOf)).size)
       } else if (!this.#building.isInitializing(id)) this.#holdings.forget(id, name)

@@ -5,13 +5,14 @@ import { Unreadable } from '../backend/unavailable.js'
 import { isResponse, type JSONRPCNotification, type JSONRPCResponse } from '../wire/jsonrpc.js'
 import type { Caller, HttpRequest } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
-import { isSessionId } from '../wire/rules.js'
+import type { LookUps } from './look-ups.js'
 import { type Principal, samePrincipal } from './principal.js'
 import type { Routing } from './routing.js'
 
 export interface StoredSessionsHost {
   readonly backend: BoundedBackend
   readonly routing: Routing
+  readonly lookUps: LookUps
   isLive(id: string): boolean
   /** Whether this request may restore the session. */
   mayRestore(record: SessionRecord, request: HttpRequest): Promise<boolean>
@@ -67,9 +68,17 @@ export class StoredSessions {
     if (!(await this.#delete(id, record))) throw new Refusal('sessionNotFound')
   }
 
-  /** Ends a session for good, also one that nobody can read any more; false if there was none. */
+  /** Whether there is such a session, whomever it belongs to. */
+  async exists(id: string): Promise<boolean> {
+    const { lookUps } = this.host
+    return lookUps.ids.isPossible(id) && (await lookUps.load(id)) !== undefined
+  }
+
+  /**
+   * Ends a session for good, also one that nobody can read any more; false if there was none. Whoever asks for it is the operator:
+   * the id is not checked.
+   */
   async delete(id: string): Promise<boolean> {
-    if (!isSessionId(id)) return false
     try {
       const stored = await this.host.backend.sessions.load(id)
       return stored !== undefined && (await this.#delete(id, stored.record))
@@ -80,8 +89,11 @@ export class StoredSessions {
   }
 
   async #of(id: string, principal: Principal): Promise<StoredSession | undefined> {
-    const stored = isSessionId(id) ? await this.host.backend.sessions.load(id) : undefined
-    return stored && samePrincipal(id, stored.record.principal, principal) ? stored : undefined
+    const { lookUps } = this.host
+    return await lookUps.find(id, async () => {
+      const stored = await lookUps.load(id)
+      return stored && samePrincipal(id, stored.record.principal, principal) ? stored : undefined
+    })
   }
 
   /** False: somebody else has deleted it meanwhile. */

@@ -31,6 +31,11 @@ export interface Limits {
    * Not applied to anonymous ones. Default 1,000.
    */
   principal: number
+  /**
+   * Requests a second that name a session that is not theirs, unknown or foreign ones; five times as many may come at once. Over
+   * it such requests wait for their turn, and those that wait for 10 s: 503. Default 100.
+   */
+  misses: number
   /** Characters of one message of the server. A longer answer becomes an error; `send` rejects what is no answer. Default 16 Mi. */
   event: number
   /** Keys of one session's state. Over it: `state.set` rejects. Default 1,000. */
@@ -53,6 +58,7 @@ const DEFAULT_LIMITS: Readonly<Limits> = {
   streams: 64,
   allStreams: 20_000,
   principal: 1000,
+  misses: 100,
   event: 16 * MI,
   stateKeys: 1000,
   state: 4 * MI,

@@ -34,6 +34,7 @@ const TABLE = {
   tooManyStreams: [429, -32000, 'Too Many Requests: the session has too many open streams'],
   tooManySessions: [429, -32000, 'Too Many Requests: too many sessions are in use by this principal'],
   rateLimited: [429, -32000, 'Too Many Requests: too many sessions were begun, try again later'],
+  busy: [503, -32603, 'This node is busy, try again'],
   full: [503, -32603, 'This node is full, try again'],
   // RFC 9110, sections 15.5.16 and 15.5.14
   contentType: [415, -32000, 'Unsupported Media Type: Content-Type must be application/json'],
@@ -72,6 +73,7 @@ const HEADERS: Partial<Record<RefusalName, ReplyHeaders>> = {
   tooManyStreams: { 'retry-after': '1' },
   tooManySessions: { 'retry-after': '1' },
   rateLimited: { 'retry-after': '1' },
+  busy: { 'retry-after': '1' },
   full: { 'retry-after': '1' },
   unavailable: { 'retry-after': '1' },
   unreached: { 'retry-after': '1' },

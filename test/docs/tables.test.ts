@@ -34,6 +34,7 @@ const CASES: Record<RefusalName, string> = {
   tooManyStreams: 'more open streams of a session than `limits.streams`',
   tooManySessions: 'more sessions in use by a principal than `limits.principal`',
   rateLimited: '`rateLimit` says that the client should wait',
+  busy: 'too many requests name sessions that are not theirs, and this one waited for 10 s, or more of them wait than may',
   full: 'the node has as many sessions in use as `maxLiveSessions`, or as many streams as `limits.allStreams`',
   method: 'another method',
   origin: '`Origin` not allowed',

@@ -32,6 +32,8 @@ const handler = createSessionHandler(() => buildServer(sdk as Sdk, () => current
   idleTtl: 20_000,
   liveIdle: 2000,
   keepAlive: 1000,
+  // Each unknown id is answered at once: it is the answers that are tried here.
+  limits: { misses: Number.POSITIVE_INFINITY },
   onerror(error) {
     const kind = `${error.message}${error.cause instanceof Error ? `: ${error.cause.message}` : ''}`.replace(
       /\d+/g,

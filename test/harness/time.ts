@@ -1,5 +1,6 @@
 /** Who decides when something happens: the test. */
 import { onTestFinished, vi } from 'vitest'
+import { Ticks } from '../../src/util/ticks.js'
 
 /** The clock, and what the source waits for by it; turns of the event loop come as ever. */
 const FAKED: ('setTimeout' | 'clearTimeout' | 'setInterval' | 'clearInterval' | 'Date' | 'performance')[] = [
@@ -11,10 +12,14 @@ const FAKED: ('setTimeout' | 'clearTimeout' | 'setInterval' | 'clearInterval' | 
   'performance',
 ]
 
-/** From here to the end of the test, time passes only when the function that this returns is called. */
+/** From here to the end of the test, time passes only when the function that this returns is called. 404s wait for no tick. */
 export function fakeTime(): (ms: number) => Promise<void> {
   vi.useFakeTimers({ toFake: FAKED })
-  onTestFinished(() => void vi.useRealTimers())
+  const ticks = vi.spyOn(Ticks.prototype, 'after').mockResolvedValue()
+  onTestFinished(() => {
+    vi.useRealTimers()
+    ticks.mockRestore()
+  })
   return async (ms) => void (await vi.advanceTimersByTimeAsync(ms))
 }
 
