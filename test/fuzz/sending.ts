@@ -37,6 +37,11 @@ export function resolveHeaders(
 }
 
 function mangled(id: string, random: Random): string {
+  const other = changed(id, random)
+  return other === id ? `${id}x` : other
+}
+
+function changed(id: string, random: Random): string {
   const at = random.below(id.length)
   const way = random.below(4)
   if (way === 0) return id.slice(0, at)
