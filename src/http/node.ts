@@ -10,6 +10,9 @@ import { isLoopback } from './loopback.js'
 /** A request with what middleware may have left on it: `auth` by the SDK's bearer auth, `body` by body parsers. */
 export type NodeRequest = IncomingMessage & { auth?: AuthInfo | undefined; body?: unknown; originalUrl?: string }
 
+/** How long a connection that is to be closed is read after the answer, in ms (RFC 9112, section 9.6). */
+const LINGER = 2000
+
 const BYTE_ORDER_MARK = /^\uFEFF/
 
 export class NodeHttpRequest implements HttpRequest {
@@ -133,7 +136,19 @@ export class NodeHttpReply implements HttpReply {
     // A 204 must not have it (RFC 9110, section 8.6).
     if (status !== 204) headers['content-length'] = String(Buffer.byteLength(body ?? ''))
     res.writeHead(status, headers)
-    res.end(body)
+    const { req } = res
+    if (req.complete || res.shouldKeepAlive) {
+      res.end(body)
+      return
+    }
+    // Node would close the connection under a client that is still sending, which then does not get to read the answer.
+    if (body !== undefined) res.write(body)
+    const end = () => {
+      clearTimeout(timer)
+      res.end()
+    }
+    const timer = setTimeout(end, LINGER)
+    req.once('end', end).once('close', end).resume()
   }
 
   stream(headers: ReplyHeaders): Sink {

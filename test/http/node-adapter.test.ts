@@ -1,4 +1,6 @@
 /** What only node:http, and what is built on it, can bring. */
+import { once } from 'node:events'
+import { setTimeout as delay } from 'node:timers/promises'
 import express from 'express'
 import { describe, expect, test } from 'vitest'
 import { listen, nodeDoor } from '../harness/door.js'
@@ -44,6 +46,28 @@ describe('the node adapter', () => {
     const at = await stage('node', { maxBodySize: 1000 })
     const answer = await at.send({ body: 'x'.repeat(8 * 1024 * 1024) })
     expectRefusal(answer, 413, -32000, null)
+  })
+
+  test('a connection that is to be closed after a refusal is not, under a client that is still sending its body', async () => {
+    const at = await stage('node')
+    const headers = { host: 'localhost', 'content-length': '100000', connection: 'close' }
+    const { said, socket } = await connection(at, 'PUT /mcp HTTP/1.1', headers, 'x'.repeat(50_000))
+    const events: string[] = []
+    socket.on('end', () => events.push('end')).on('error', () => events.push('error'))
+    expect(await said()).toMatch(/^HTTP\/1\.1 405 /)
+    await delay(100)
+    events.push('rest')
+    socket.write('x'.repeat(50_000))
+    await within(once(socket, 'close'), 'the end of the connection')
+    expect(events).toEqual(['rest', 'end'])
+  })
+
+  test('a body that never ends keeps an answered connection for two seconds', async () => {
+    const at = await stage('node')
+    const headers = { host: 'localhost', 'content-length': '1000000', connection: 'close' }
+    const { said, socket } = await connection(at, 'PUT /mcp HTTP/1.1', headers, 'x')
+    expect(await said()).toMatch(/^HTTP\/1\.1 405 /)
+    await within(once(socket, 'close'), 'the end of the connection', 4000)
   })
 
   test('two session ids in two headers are no session', async () => {
