@@ -178,7 +178,10 @@ export class Connections {
     const unfollow = await followAppended(this.cluster.news, id, ({ stream, first, events, ended }) =>
       this.open.get(id, stream)?.receive(first, events, ended),
     )
-    const sent = await this.#releaseBefore(id, pending, info)
+    const sent = await this.#releaseBefore(id, pending, info).catch((error) => {
+      unfollow()
+      throw error
+    })
     // Without a cursor a client gets what nobody has got. If nothing is known to have been sent, that is all there is.
     const unsent = sent ?? info.first - 1
     // What the client has beyond a log that any node writes, the log has lost; and gives the positions to others.
