@@ -2,7 +2,7 @@
 import type { HttpReply, HttpRequest, ReplyHeaders, RequestInfo, Sink } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
 import type { AuthInfo } from '../wire/sdk.js'
-import { isLoopbackHost } from './loopback.js'
+import { leadsToLoopback } from './loopback.js'
 
 /** The host of a URL that was parsed and written again, without port: much cheaper than to parse it once more. */
 const HOST = /^https?:\/\/(\[[^\]]*\]|[^:/?#]*)/
@@ -24,7 +24,7 @@ export class FetchHttpRequest implements HttpRequest {
   /** A web `Request` says nothing of the connection; its URL has the host that the client named. */
   get cameIn(): HttpRequest['cameIn'] {
     const [, host = ''] = HOST.exec(this.request.url) ?? []
-    return isLoopbackHost(host) ? 'loopback' : 'elsewhere'
+    return leadsToLoopback(host) ? 'loopback' : 'elsewhere'
   }
 
   header(name: string): string | undefined {
