@@ -93,9 +93,12 @@ export class FetchHttpReply implements HttpReply {
 
   stream(headers: ReplyHeaders): Sink {
     if (this.#answered) throw new Error('the request was answered already')
+    const isGone = this.closed
     this.#answered = true
     const sink = new FetchSink(() => this.#close())
     this.#respond(new Response(sink.body, { status: 200, headers }))
+    // Not every runtime cancels the body of an answer that nobody takes any more.
+    if (isGone) sink.destroy()
     return sink
   }
 

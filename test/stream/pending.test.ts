@@ -43,3 +43,16 @@ test('a GET that fails while the older connection is asked for leaves nothing be
   expect(backend.calls.count('bus.subscribe') - backend.calls.count('bus.unsubscribe')).toBe(before)
   await older.leave()
 })
+
+test('a GET that is on its way while the node ends is sent elsewhere: nobody would end its connection', async () => {
+  const backend = gated()
+  const handler = serve(scripted(), { backend })
+  const client = await openSession(handler)
+  const gate = backend.calls.holdAnswer('events.attach')
+  const late = client.get()
+  await gate.reached
+  await handler.drain({ timeout: 0 })
+  gate.open()
+  expect((await late).status).toBe(503)
+  expect((await handler.status()).openStreams).toBe(0)
+})
