@@ -2,7 +2,7 @@
 import type { HttpReply, HttpRequest, ReplyHeaders, RequestInfo, Sink } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
 import type { AuthInfo } from '../wire/sdk.js'
-import { isLoopbackHost } from './loopback.js'
+import { leadsToLoopback } from './loopback.js'
 
 /** The host of a URL that was parsed and written again, without port: much cheaper than to parse it once more. */
 const HOST = /^https?:\/\/(\[[^\]]*\]|[^:/?#]*)/
@@ -24,7 +24,7 @@ export class FetchHttpRequest implements HttpRequest {
   /** A web `Request` says nothing of the connection; its URL has the host that the client named. */
   get cameIn(): HttpRequest['cameIn'] {
     const [, host = ''] = HOST.exec(this.request.url) ?? []
-    return isLoopbackHost(host) ? 'loopback' : 'elsewhere'
+    return leadsToLoopback(host) ? 'loopback' : 'elsewhere'
   }
 
   header(name: string): string | undefined {
@@ -93,9 +93,12 @@ export class FetchHttpReply implements HttpReply {
 
   stream(headers: ReplyHeaders): Sink {
     if (this.#answered) throw new Error('the request was answered already')
+    const isGone = this.closed
     this.#answered = true
     const sink = new FetchSink(() => this.#close())
     this.#respond(new Response(sink.body, { status: 200, headers }))
+    // Not every runtime cancels the body of an answer that nobody takes any more.
+    if (isGone) sink.destroy()
     return sink
   }
 

@@ -30,7 +30,10 @@ export interface GuardOptions {
 }
 
 export interface GuardSettings extends GuardOptions {
-  /** Whether requests may be addressed to any IP address, too, as health checks are: no page has one for a name of its own. */
+  /**
+   * Whether requests may be addressed to any IP address, too, or to nothing, as health checks are: no page has one of these for a
+   * name of its own.
+   */
   anyAddress?: boolean
   /** Told of what is refused on a loopback address though no list says so. */
   notices: Notices
@@ -57,10 +60,13 @@ export function guard({ allowedHosts, allowedOrigins, anyAddress = false, notice
 
   return (request) => {
     const { cameIn } = request
-    const onLoopback = cameIn !== 'elsewhere'
+    // A client may leave as soon as it has sent its last word, and be served all the same. No page knows the id of a session.
+    const mayBeOfPage = cameIn === 'unknown' && request.header('mcp-session-id') === undefined
+    const onLoopback = cameIn === 'loopback' || mayBeOfPage
     if (hosts || onLoopback) {
       const host = request.header('host')
-      if (host === undefined || !isKnownHost(host)) {
+      // HTTP/1.0, as some health checks speak it, has none; browsers always send one.
+      if (host === undefined ? !anyAddress : !isKnownHost(host)) {
         // Where a list refuses something, that is what it is for.
         if (!hosts && cameIn === 'loopback') tell(notices, 'Host', host ?? '')
         throw new Refusal('host')

@@ -13,5 +13,13 @@ export function isLoopback(address: string): boolean {
  * (Secure Contexts, section 3.1). Nobody can have such a name lead elsewhere and back.
  */
 export function isLoopbackHost(name: string): boolean {
-  return /^(([a-z\d-]+\.)*localhost|127(\.\d{1,3}){3}|\[::1\])$/.test(name)
+  return /^(([a-z\d-]+\.)*localhost\.?|127(\.\d{1,3}){3}|\[::1\])$/.test(name)
+}
+
+/**
+ * Whether a request for this host of a parsed URL can have come in on a loopback address: also by what no client should call this
+ * machine, but systems lead there.
+ */
+export function leadsToLoopback(host: string): boolean {
+  return isLoopbackHost(host) || /^(0\.0\.0\.0|\[::\]|\[::ffff:(7f[\da-f]{2}:[\da-f]{1,4}|0:0)\])$/.test(host)
 }

@@ -88,7 +88,7 @@ export class Building {
       return opening
     }
     try {
-      const record = await this.host.lookUps.find(id, async () => {
+      const record = await this.host.lookUps.find(id, principal, async () => {
         const { loading, loadedAt } = load()
         // The session may have been stored since the store was asked by a request that came before this one.
         const stored = (await loading) ?? (loadedAt < askedAt ? await load().loading : undefined)

@@ -2,11 +2,13 @@
  * Which session a request names: the one place where ids that clients send are looked up in the store. Ids that none of ours can
  * have are not, and those that turn out to be of no session have their pace, however many come.
  *
- * Nothing is remembered of what was not found: an id may be that of a session the next moment, made by another node.
+ * What was not found is looked for again: an id may be that of a session the next moment, made by another node. But those who ask
+ * again wait among themselves, for one good id of a session that has ended would else be enough to keep everybody waiting.
  */
 import type { SessionStore, StoredSession } from '../backend/backend.js'
 import { Crowded, Turns } from '../util/turns.js'
 import { Refusal } from '../wire/refusal.js'
+import type { ProvenPrincipal } from './principal.js'
 import { type SessionIdOptions, SessionIds } from './session-ids.js'
 
 /** So many misses come at once, if there were none for long, as otherwise in so many seconds. */
@@ -19,6 +21,8 @@ const MAX_AT_ONCE = 500
 const MAX_WAITING = 20_000
 /** So many refusals wait that need no look-up. */
 const MAX_REFUSALS = 1000
+/** So many misses are remembered. */
+const MAX_MISSED = 10_000
 
 export interface LookUpsOptions extends SessionIdOptions {
   /** How many misses a second have their turn. */
@@ -41,6 +45,10 @@ export class LookUps {
   readonly ids: SessionIds
   /** For what may be found. Only misses are spent. */
   readonly #asked: Turns
+  /** For what was asked for before in vain. */
+  readonly #askedAgain: Turns
+  /** Ids that were none for somebody when they last asked, oldest first. */
+  readonly #missed = new Set<string>()
   /** For ids that cannot be ours. They keep nobody waiting who has a session. */
   readonly #impossible: Turns
   readonly #loads = new Map<string, Load>()
@@ -54,6 +62,7 @@ export class LookUps {
     const { misses } = options.limits
     const pace = { rate: misses, burst: misses * BURST_SECONDS, patience: PATIENCE }
     this.#asked = new Turns({ ...pace, atOnce: MAX_AT_ONCE, waiting: MAX_WAITING })
+    this.#askedAgain = new Turns({ ...pace, atOnce: MAX_AT_ONCE, waiting: MAX_REFUSALS })
     this.#impossible = new Turns({ ...pace, atOnce: Number.POSITIVE_INFINITY, waiting: MAX_REFUSALS })
   }
 
@@ -63,19 +72,19 @@ export class LookUps {
    * @param ask Undefined: there is none for this request, which counts as a miss.
    * @throws Refusal if too many ask.
    */
-  async find<T>(id: string, ask: () => Promise<T | undefined>): Promise<T | undefined> {
+  async find<T>(id: string, who: ProvenPrincipal, ask: () => Promise<T | undefined>): Promise<T | undefined> {
     if (this.host.isLive(id)) {
       const found = await ask()
-      if (found === undefined) await this.miss()
+      if (found === undefined) await this.miss(id, who)
       return found
     }
     if (!this.ids.isPossible(id)) return await inTurn(this.#impossible, async () => undefined)
-    return await inTurn(this.#asked, ask)
+    return await this.#ask(id, who, ask)
   }
 
   /** A miss that needs no look-up: somebody asks for a session that is live here, and not theirs. */
-  async miss(): Promise<void> {
-    await inTurn(this.#asked, async () => undefined)
+  async miss(id: string, who: ProvenPrincipal): Promise<void> {
+    await this.#ask(id, who, async () => undefined)
   }
 
   /** The session as it is stored, asked for once for all who ask at the same time. */
@@ -87,6 +96,17 @@ export class LookUps {
       // The session may have been stored since the store was asked by somebody who came before.
       if (stored || load.number > asked) return stored
     }
+  }
+
+  async #ask<T>(id: string, who: ProvenPrincipal, ask: () => Promise<T | undefined>): Promise<T | undefined> {
+    // What is none for one may be another one's, who must not have to wait for that.
+    const asked = `${id} ${String(who)}`
+    const found = await inTurn(this.#missed.has(asked) ? this.#askedAgain : this.#asked, ask)
+    this.#missed.delete(asked)
+    if (found === undefined) this.#missed.add(asked)
+    const [oldest] = this.#missed
+    if (oldest !== undefined && this.#missed.size > MAX_MISSED) this.#missed.delete(oldest)
+    return found
   }
 
   #begin(id: string): Load {

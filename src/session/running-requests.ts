@@ -94,6 +94,8 @@ export class RunningRequests {
 
   /** @throws Refusal if one of the ids is that of a request still running, two are the same, or they are too many. */
   checkAll(requests: readonly JSONRPCRequest[]): void {
+    // It would be too long however long its client waits.
+    if (requests.length > this.host.maxRequests) throw new Refusal('batchTooLong')
     const ids = new Set(requests.map(({ id }) => id))
     if (ids.size < requests.length || requests.some(({ id }) => this.#exchanges.has(id))) throw new Refusal('idInUse')
     this.#checkRoom(requests.length)

@@ -216,7 +216,7 @@ export class Sessions {
       const resident = this.#residents.get(id)
       if (resident) {
         if (!belongs(resident, principal)) {
-          await this.#lookUps.miss()
+          await this.#lookUps.miss(id, principal)
           throw new Refusal('sessionNotFound')
         }
         resident.live.usedAt = monotonic()

@@ -90,7 +90,7 @@ export class StoredSessions {
 
   async #of(id: string, principal: Principal): Promise<StoredSession | undefined> {
     const { lookUps } = this.host
-    return await lookUps.find(id, async () => {
+    return await lookUps.find(id, principal, async () => {
       const stored = await lookUps.load(id)
       return stored && samePrincipal(id, stored.record.principal, principal) ? stored : undefined
     })

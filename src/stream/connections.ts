@@ -3,7 +3,7 @@ import type { EventLog, StreamInfo, StreamSlice } from '../backend/backend.js'
 import type { QuestionListener } from '../cluster/ask.js'
 import type { Cluster } from '../cluster/cluster.js'
 import { nodeOf, numberOf } from '../cluster/node.js'
-import { isObject, type JSONRPCResponse, type RequestId } from '../wire/jsonrpc.js'
+import type { JSONRPCResponse, RequestId } from '../wire/jsonrpc.js'
 import type { Limits } from '../wire/limits.js'
 import type { Caller, HttpReply } from '../wire/message.js'
 import { Refusal } from '../wire/refusal.js'
@@ -15,6 +15,7 @@ import { followAppended } from './news.js'
 import type { OpenConnections } from './open-connections.js'
 import { PendingConnection, PendingConnections } from './pending-connection.js'
 import { checkReadable } from './readable.js'
+import { isReplacedQuestion, positionOf, type ReplacedAnswer, type ReplacedQuestion, SUBJECT } from './replaced.js'
 import { SentPosition } from './sent-position.js'
 import type { StreamSession } from './stream-session.js'
 import type { Takeover } from './takeover.js'
@@ -26,21 +27,6 @@ const RELEASE_TIMEOUT = 1500
 
 /** How long the position of a connection that has ended is remembered, in ms: longer than the log takes to know it. */
 const REMEMBERED_FOR = 10_000
-
-/** What nodes ask each other about connections. */
-const SUBJECT = 'connection'
-
-interface ReplacedQuestion {
-  /** A newer connection follows this stream: those here end, if they are not newer still. */
-  replaced: string
-  /** The number of the newest one that ends. */
-  upTo: number
-}
-
-/** The position up to which the connection that ended had sent its stream. */
-interface ReplacedAnswer {
-  position: number
-}
 
 /**
  * How far a client may be ahead of the log of a stream whose writer mends it, if it went backwards; an event id beyond is not one
@@ -72,6 +58,7 @@ export class Connections {
   readonly #sentPositions = new Set<SentPosition>()
   readonly #keeping: Keeping
   readonly #listener: QuestionListener
+  #closed = false
 
   constructor(
     private readonly cluster: Cluster,
@@ -147,6 +134,7 @@ export class Connections {
    * meant to stay.
    */
   async close(): Promise<void> {
+    this.#closed = true
     this.#keeping.stop()
     await Promise.all(
       this.open.all().map((connection) => {
@@ -178,7 +166,15 @@ export class Connections {
     const unfollow = await followAppended(this.cluster.news, id, ({ stream, first, events, ended }) =>
       this.open.get(id, stream)?.receive(first, events, ended),
     )
-    const sent = await this.#releaseBefore(id, pending, info)
+    let sent: number | undefined
+    try {
+      sent = await this.#releaseBefore(id, pending, info)
+      // Nobody would end a connection that begins after all others were.
+      if (this.#closed) throw new Refusal('draining')
+    } catch (error) {
+      unfollow()
+      throw error
+    }
     // Without a cursor a client gets what nobody has got. If nothing is known to have been sent, that is all there is.
     const unsent = sent ?? info.first - 1
     // What the client has beyond a log that any node writes, the log has lost; and gives the positions to others.
@@ -389,14 +385,6 @@ export class Connections {
 
 function number(name: string | undefined): number {
   return name === undefined ? BEGUN : numberOf(name)
-}
-
-function isReplacedQuestion(question: unknown): question is ReplacedQuestion {
-  return isObject(question) && typeof question.replaced === 'string' && Number.isSafeInteger(question.upTo)
-}
-
-function positionOf(answer: unknown): number | undefined {
-  return isObject(answer) && Number.isSafeInteger(answer.position) ? (answer.position as number) : undefined
 }
 
 function headersFor(session: string): Record<string, string> {

@@ -17,7 +17,7 @@ export interface Limits {
   initialize: number
   /** Characters of the URIs of all subscriptions of a session; they are kept in its record. Over it: 400. Default 262,144. */
   subscriptions: number
-  /** Requests of one session that run on this node. Over it: 429. Default 256. */
+  /** Requests of one session that run on this node. Over it: 429; a batch that has more by itself: 400. Default 256. */
   requests: number
   /**
    * SSE connections of one session that are open on this node. Over it a GET gets 429, and a POST its answer as JSON; a newer

@@ -12,6 +12,7 @@ import { type ClientOptions, connectClient, type TestClient } from '../harness/c
 import { later } from '../harness/later.js'
 import { SDKS, type Sdk } from '../harness/server.js'
 import { until, within } from '../harness/within.js'
+import { connectionTo } from '../http/connection.js'
 import { Cli, EVERYTHING, isAlive, type RunOptions, script } from './served.js'
 
 let folder: string
@@ -304,6 +305,8 @@ describe('web pages', () => {
     expect(await ask(health)).toMatchObject({ status: 200 })
     expect(await ask(health, { host: '10.1.2.3:3000' })).toMatchObject({ status: 200 })
     expect(await ask(health, { host: '[fd00::1]:3000' })).toMatchObject({ status: 200 })
+    const { said } = connectionTo(Number(portOf(url)), 'GET /healthz HTTP/1.0', {})
+    expect(await said()).toMatch(/^HTTP\/1\.1 200 /)
     expect(await ask(health, { host: 'rebound.example' })).toMatchObject({ status: 403 })
     expect(await ask(health, { origin: 'https://evil.example' })).toMatchObject({ status: 403 })
   })

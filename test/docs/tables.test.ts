@@ -25,7 +25,7 @@ const CASES: Record<RefusalName, string> = {
   lastEventId: '`Last-Event-ID` malformed, of another session, or of what is no longer kept',
   notAwaited: 'a response that nobody waits for',
   tooManySubscriptions: 'a subscription beyond `limits.subscriptions`',
-  batchTooLong: 'a batch of more messages than `limits.batch`',
+  batchTooLong: 'a batch of more messages than `limits.batch`, or of more requests than `limits.requests`',
   tooDeep: 'a body nested more deeply than `limits.depth`',
   idTooLong: 'an id or progress token over `limits.id`',
   headerTooLong: 'a header that is read is over `limits.header`',

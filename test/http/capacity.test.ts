@@ -65,6 +65,14 @@ describe.each(DOORS)('through the %s adapter', (name) => {
       await call.answer()
       expect((await answer).status).toBe(200)
     })
+
+    test('a batch that no waiting could make room for is refused for good', async () => {
+      const at = await stage(name, { limits: { requests: 2 } })
+      const client = await at.session(BATCHES)
+      const refused = await client.post([request(1), request(2), request(3)])
+      expectRefusal(refused, 400, -32600, null)
+      expect(refused.headers['retry-after']).toBeUndefined()
+    })
   })
 
   describe('limits.streams and limits.allStreams', () => {

@@ -16,6 +16,8 @@ const LOOPBACK = [
   'localhost',
   'LOCALHOST:3000',
   'app.localhost:80',
+  'localhost.',
+  'app.localhost.:3000',
   '127.0.0.1:3000',
   '127.1.2.3',
   '[::1]',
@@ -26,12 +28,14 @@ const STRANGE = [
   'evil.example:3000',
   'localhost.evil.example',
   'evil-localhost',
-  'localhost.',
   '127.0.0.1.evil.example',
   '192.0.2.1:3000',
   '0.0.0.0:3000',
+  '[::ffff:127.0.0.1]:3000',
   '[::2]',
 ]
+
+const JSON_BODY = { 'content-type': 'application/json' }
 
 type Headers = Record<string, string>
 
@@ -192,6 +196,37 @@ describe('the address that a request came in on', () => {
     expect(at.errors).toEqual([])
   })
 
+  test('the last word of a client that has left counts: a page does not know the id of a session', async () => {
+    const at = await stage('node')
+    const client = await at.session()
+    const leave = async (method: string, message?: object) => {
+      const headers = { ...evil, 'mcp-session-id': client.sessionId, accept: 'application/json, text/event-stream' }
+      let served: Promise<unknown> = Promise.resolve()
+      const left = new Promise<void>((resolve) => {
+        const late: Served['node'] = (req, res) => {
+          req.resume().once('close', () => {
+            served = at.handler.node(req, res, message)
+            resolve()
+          })
+          req.socket.destroy()
+        }
+        void listening(late, { host: '127.0.0.1' }).then((server) => {
+          const options = { method, host: '127.0.0.1', port: portOf(server), headers: { ...headers, ...JSON_BODY } }
+          http
+            .request(options)
+            .on('error', () => {})
+            .end()
+        })
+      })
+      await within(left, 'the end of the connection')
+      await within(served, 'the end of the request')
+    }
+    await leave('POST', { jsonrpc: '2.0', method: 'notifications/roots/list_changed' })
+    expect(at.server.methods).toContain('notifications/roots/list_changed')
+    await leave('DELETE')
+    expect(await at.handler.sessions.get(client.sessionId)).toBeUndefined()
+  })
+
   test('for fetch it is the host of the URL', async () => {
     const at = await stage('fetch')
     const headers = { accept: '*/*', 'content-type': 'application/json', origin: 'https://evil.example' }
@@ -200,6 +235,9 @@ describe('the address that a request came in on', () => {
     expect(await through('http://localhost:3000/mcp')).toBe(403)
     expect(await through('http://[::1]/mcp')).toBe(403)
     expect(await through('http://127.0.0.1?x')).toBe(403)
+    for (const host of ['localhost.', '0.0.0.0', '[::]', '[::ffff:127.0.0.1]', '127.1']) {
+      expect(await through(`http://${host}:3000/mcp`), host).toBe(403)
+    }
     expect(await through('https://mcp.example/localhost')).toBe(200)
   })
 })

@@ -73,6 +73,41 @@ test('with a secret, forged ids keep nobody waiting who has a session', async ()
   await pass(11_000)
 })
 
+test('ids that were none keep nobody waiting who has a session, though they have a good signature', async () => {
+  const pass = fakeTime()
+  const shared = memory()
+  const options = { backend: shared, secret: SECRET, limits: { misses: 10 } }
+  const home = serve(scripted(), options)
+  const client = await openSession(home)
+  const dead = await openSession(home)
+  await dead.delete()
+  const handler = serve(scripted(), options)
+  const ask = () => dead.at(handler).request('ping')
+  expect((await ask()).status).toBe(404)
+  const flood = Promise.all(Array.from({ length: 300 }, ask))
+  await settled()
+  expect((await client.at(handler).request('ping')).status).toBe(200)
+  await pass(11_000)
+  const statuses = (await flood).map(({ status }) => status)
+  expect(new Set(statuses)).toEqual(new Set([404, 503]))
+  expect(statuses.filter((status) => status === 404).length).toBeLessThanOrEqual(50 + 10 * 11)
+})
+
+test('an id that was none, and is one now, is asked for like any other', async () => {
+  fakeTime()
+  const shared = memory()
+  const options = { backend: shared, limits: { misses: 1 } }
+  const early = serve(scripted(), options)
+  const asked = () => new WireClient(early, 'known').request('ping')
+  expect((await asked()).status).toBe(404)
+  const client = await openSession(serve(scripted(), { ...options, sessionIdGenerator: () => 'known' }))
+  // Time stands still: nobody waits.
+  const answers = await Promise.all(
+    Array.from({ length: 20 }, () => client.at(early).notify('notifications/cancelled')),
+  )
+  expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([202]))
+})
+
 test('clients that all come back at once are neither refused nor kept waiting', async () => {
   fakeTime()
   const shared = memory()
