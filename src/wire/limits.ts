@@ -33,7 +33,7 @@ export interface Limits {
   principal: number
   /**
    * Requests a second that name a session that is not theirs, unknown or foreign ones; five times as many may come at once. Over
-   * it such requests wait for their turn, and those that wait for 10 s: 503. Default 100.
+   * it such requests wait for their turn, and those that wait for 10 s: 503. Default 250.
    */
   misses: number
   /** Characters of one message of the server. A longer answer becomes an error; `send` rejects what is no answer. Default 16 Mi. */
@@ -58,7 +58,7 @@ const DEFAULT_LIMITS: Readonly<Limits> = {
   streams: 64,
   allStreams: 20_000,
   principal: 1000,
-  misses: 100,
+  misses: 250,
   event: 16 * MI,
   stateKeys: 1000,
   state: 4 * MI,

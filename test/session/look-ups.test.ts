@@ -38,19 +38,19 @@ test('5,000 random ids with a secret: the store is not asked once', async () => 
   expect(backend.calls.count('sessions')).toBe(0)
 })
 
-test('5,000 random ids without a secret: 500 look-ups at once, then 100 a second; who waits for 10 s gets 503', async () => {
+test('5,000 random ids without a secret: 1,250 look-ups at once, then 250 a second; who waits for 10 s gets 503', async () => {
   const pass = fakeTime()
   const backend = gated()
   const { statuses, done } = flood(serve(scripted(), { backend }), 5000)
   await settled()
-  expect(backend.calls.count('sessions.load')).toBe(500)
-  expect(statuses).toHaveLength(500)
+  expect(backend.calls.count('sessions.load')).toBe(1250)
+  expect(statuses).toHaveLength(1250)
   for (let second = 1; second <= 10; second++) {
     for (let i = 0; i < 20; i++) await pass(50)
     await settled()
     const loads = backend.calls.count('sessions.load')
-    expect(loads).toBeLessThanOrEqual(500 + 100 * second)
-    expect(loads).toBeGreaterThan(500 + 95 * second)
+    expect(loads).toBeLessThanOrEqual(1250 + 250 * second)
+    expect(loads).toBeGreaterThan(1250 + 240 * second)
   }
   await pass(100)
   await done
@@ -67,8 +67,8 @@ test('with a secret, forged ids keep nobody waiting who has a session', async ()
   const { statuses } = flood(handler, 3000)
   await settled()
   // 1,000 wait; what there is beyond that is too much.
-  expect(statuses.filter((status) => status === 404)).toHaveLength(500)
-  expect(statuses.filter((status) => status === 503)).toHaveLength(1500)
+  expect(statuses.filter((status) => status === 404)).toHaveLength(1250)
+  expect(statuses.filter((status) => status === 503)).toHaveLength(750)
   expect((await client.at(handler).request('ping')).status).toBe(200)
   await pass(11_000)
 })
