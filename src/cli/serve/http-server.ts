@@ -7,6 +7,7 @@ import { type GuardOptions, guard } from '../../http/guard.js'
 import { isLoopback, LOOPBACK_NAMES } from '../../http/loopback.js'
 import { NodeHttpRequest, type NodeRequest } from '../../http/node.js'
 import { Notices } from '../../http/notices.js'
+import { defaultPrincipal } from '../../session/principal.js'
 import type { ServerFactory } from '../../session/session.js'
 import { asError } from '../../util/error.js'
 import { Refusal } from '../../wire/refusal.js'
@@ -81,6 +82,8 @@ export async function startHttpServer(options: HttpServerOptions, backend: Backe
     backend,
     ...(options.encryption && { encryption: options.encryption }),
     onerror,
+    // The default one, by name: a key has no subject, and its client id is one person's all the same.
+    principal: defaultPrincipal,
     maxLiveSessions: options.maxSessions,
     liveIdle: options.idle,
     idleTtl: options.sessionTtl,
