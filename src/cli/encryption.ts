@@ -17,7 +17,8 @@ export function encryptionOption(): Option {
  * @throws CommandError for keys that cannot be right. Its text holds nothing of them.
  */
 export function encryptionOf(file: string | undefined): Encryption | undefined {
-  const inVariable = process.env[VARIABLE] || undefined
+  // One that is empty is a secret that was not filled in, and must not have everything written in plain text.
+  const inVariable = process.env[VARIABLE]
   if (file !== undefined && inVariable !== undefined) {
     throw new CommandError(`keys are in ${VARIABLE} and in --encryption-keys-file: give one of the two`, 2)
   }

@@ -1,5 +1,6 @@
 /** `currentSession().state`: JSON values in the session store, updated by compare-and-set. */
-import { OWN_STATE, type SessionStore, type StateLimit } from '../backend/backend.js'
+import { OWN_STATE, type SessionStore, type StateEntry, type StateLimit } from '../backend/backend.js'
+import { Unavailable, Unreadable } from '../backend/unavailable.js'
 import type { Limits } from '../wire/limits.js'
 import type { SessionState } from './session.js'
 
@@ -17,7 +18,7 @@ export class StoredState implements SessionState {
   ) {}
 
   async get<T>(key: string): Promise<T | undefined> {
-    const entry = await this.#methods(key).getState(this.session, key)
+    const entry = await this.#read(key)
     return entry && (JSON.parse(entry.value) as T)
   }
 
@@ -31,10 +32,21 @@ export class StoredState implements SessionState {
 
   async update<T>(key: string, change: (value: T | undefined) => T | undefined): Promise<T | undefined> {
     for (;;) {
-      const entry = await this.#methods(key).getState(this.session, key)
+      const entry = await this.#read(key)
       const value = change(entry && (JSON.parse(entry.value) as T))
       const text = value === undefined ? undefined : serialize(key, value)
       if (await this.#write(key, text, entry?.revision ?? 0)) return value
+    }
+  }
+
+  async #read(key: string): Promise<StateEntry | undefined> {
+    const { getState } = this.#methods(key)
+    try {
+      return await getState(this.session, key)
+    } catch (error) {
+      if (!(error instanceof Unreadable)) throw error
+      // Servers tell clients the message of what their tools throw, and that of the cause is for the operator.
+      throw new Unavailable(`state: the value of ${JSON.stringify(key)} cannot be read`, { cause: error })
     }
   }
 

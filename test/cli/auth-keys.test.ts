@@ -107,6 +107,13 @@ it('asks nobody for a key at /healthz, nor before a browser may send one', async
   expect((await fetch(new URL('/.well-known/oauth-protected-resource', url))).status).toBe(404)
 })
 
+it('tells its operator nothing of OAuth clients, for there are none', async () => {
+  const { cli, url } = await serve([], { env: { MCP_ROAM_API_KEY: `alice:${ALICE}` } })
+  const client = await test.connect(url, 'v1', { token: ALICE })
+  expect(await client.call('release')).toBe('released')
+  expect(cli.log).not.toMatch(/OAuth|principal/)
+})
+
 it('keeps keys from the child and from the log', async () => {
   const flags = ['--api-key-file', keyFile(TWO)]
   const { cli, url } = await serve(flags, { env: { MCP_ROAM_API_KEY: 'carol:carols-key-of-32-characters-' } })

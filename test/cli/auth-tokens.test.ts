@@ -253,6 +253,25 @@ describe('an issuer that is away', () => {
     expect(at.keyRequests).toBe(1)
   })
 
+  it.each([
+    ['no keys', { error: 'oops' }, /keys: what is there are no keys \(JWKS\)/],
+    ['more than anybody reads', { keys: [{ k: 'x'.repeat(1024 * 1024) }] }, /keys: more than 1048576 bytes/],
+  ])('or says %s in place of its keys, is left alone for a while, and the operator is told', async (_, says, why) => {
+    vi.useFakeTimers({ toFake: ['Date'] })
+    onTestFinished(() => void vi.useRealTimers())
+    const at = await issuer()
+    at.saysOfKeys = says
+    const errors: Error[] = []
+    const known = quick(at, errors)
+    const token = await at.token({ sub: 'alice', aud: 'me' })
+    for (let i = 0; i < 50; i++) expect(await reasonOf(known.verify(token))).toBe('unavailable')
+    expect(at.keyRequests).toBe(1)
+    expect(errors.map(({ message }) => message)).toEqual([expect.stringMatching(why)])
+    at.saysOfKeys = undefined
+    vi.advanceTimersByTime(5_000)
+    expect(await reasonOf(known.verify(token))).toBe('verified')
+  })
+
   it('is no longer needed once its keys are known', async () => {
     const at = await issuer()
     const known = quick(at)

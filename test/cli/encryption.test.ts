@@ -1,5 +1,5 @@
 /** `serve` and `sessions` with keys: from the environment or a file, never from the command line. */
-import { readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { K1, K2 } from '../backend/sealed/keys.js'
@@ -21,6 +21,20 @@ it('serve encrypts with the keys of the environment, in each worker, and its chi
   expect(stored).toContain('mcp-roam:1:')
   expect(stored).not.toContain('client-v1')
   expect(cli.log).not.toContain(K1)
+})
+
+it('serve warns if others can read the file', async () => {
+  const keys = join(test.folder, 'keys')
+  writeFileSync(keys, K1, { mode: 0o644 })
+  const args = ['serve', '--port', '0', '--encryption-keys-file', keys, ...backend(), '--', ...script('tools')]
+  const open = test.run(args)
+  await open.ready()
+  expect(open.log).toMatch(/WARNING: other users can read \S+\/keys: chmod 600 it/)
+  await open.kill()
+  chmodSync(keys, 0o640)
+  const closed = test.run(args)
+  await closed.ready()
+  expect(closed.log).not.toContain('WARNING')
 })
 
 it('sessions without the keys: what is in the open is shown, and a session can be ended', {
@@ -70,6 +84,7 @@ describe('keys that cannot be right end the command, and are not shown', () => {
       /^mcp-roam: MCP_ROAM_ENCRYPTION_KEYS: .*`keys\[1\]` must be/,
     ],
     ['in both places', () => ['--encryption-keys-file', '/nowhere'], () => env(K1), /give one of the two/],
+    ['in the environment, empty', () => [], () => env(''), /^mcp-roam: MCP_ROAM_ENCRYPTION_KEYS: .*has no key/],
     ['in no file', () => ['--encryption-keys-file', '/nowhere'], () => ({}), /cannot read \/nowhere: ENOENT/],
   ])('%s', async (_, flags, options, says) => {
     for (const command of [

@@ -30,6 +30,8 @@ export class TestIssuer {
   readonly grants: URLSearchParams[] = []
   /** Answers with this status instead. */
   failing: number | undefined
+  /** Says this in place of its keys. */
+  saysOfKeys: object | undefined
   readonly #options: Required<IssuerOptions>
   readonly #server = createServer((req, res) => {
     void this.#answer(req).then(
@@ -105,6 +107,7 @@ export class TestIssuer {
     this.asked.push(pathname)
     if (this.failing !== undefined) return [this.failing, { error: 'failing' }]
     if (pathname === KEYS) {
+      if (this.saysOfKeys) return [200, this.saysOfKeys]
       const keys = await Promise.all(
         this.#keys.map(async ({ kid, pair }) => ({
           ...(await exportJWK(pair.publicKey)),

@@ -102,6 +102,21 @@ describe('without the key of a session', () => {
   })
 })
 
+it('of a value that does not open the server hears, and so its client, nothing of keys', async () => {
+  const backend = memory()
+  const at = await node(backend, [K1])
+  const client = await at.session()
+  const { state } = at.factory.last.context.session
+  await state.set('k', 1)
+  await backend.sessions.setState(client.sessionId, 'k', '"forged"')
+  for (const read of [state.get('k'), state.update('k', () => 2)]) {
+    await expect(read).rejects.toThrow(/^state: the value of "k" cannot be read$/)
+  }
+  expect(String(at.errors)).toMatch(/not encrypted/)
+  await state.set('k', 3)
+  expect(await state.get('k')).toBe(3)
+})
+
 describe('plain text', () => {
   it('is refused by a node that has keys, which says what to do', async () => {
     const backend = memory()
@@ -109,6 +124,22 @@ describe('plain text', () => {
     const at = await node(backend, [K1])
     expectUnavailable(await client.at(at.door).post(request(1)))
     expect(String(at.errors)).toMatch(/not encrypted.*add 'plain' to the end of encryption\.keys/)
+  })
+
+  it.each([
+    ['another version', { version: 7 }, /of version 7/],
+    ['not a record', { version: undefined, sealed: undefined }, /not the record of this session/],
+    ['an envelope that is cut off', { sealed: 'mcp' }, /of version 2/],
+  ])('is not what a record is called that is damaged: %s', async (_, change, why) => {
+    const backend = memory()
+    const client = await (await node(backend, [K1])).session()
+    const stored = (await backend.sessions.load(client.sessionId))?.record
+    await backend.sessions.update({ ...stored, ...change } as never, stored?.revision ?? 0, 60_000)
+    const at = await node(backend, [K1])
+    expectUnavailable(await client.at(at.door).post(request(1)))
+    for await (const _ of at.handler.sessions.list()) expect.unreachable()
+    expect(String(at.errors)).toMatch(why)
+    expect(String(at.errors)).not.toMatch(/plain/)
   })
 
   it('put in the place of an encrypted session is not served, whoever wrote it', async () => {

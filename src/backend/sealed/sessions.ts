@@ -1,7 +1,7 @@
 /** Session records and state, sealed. What a store needs to keep them, and to compare revisions, stays in the open. */
 import { isObject } from '../../wire/jsonrpc.js'
 import type { SessionRecord, SessionStore, StoredSession } from '../backend.js'
-import type { UnreadRecord } from '../record.js'
+import { problemWith, type UnreadRecord } from '../record.js'
 import { Unreadable } from '../unavailable.js'
 import { isSealed, type Keyring } from './keyring.js'
 
@@ -38,7 +38,9 @@ export function sealedSessions(sessions: SessionStore, keyring: Keyring): Sessio
   /** @param id Under which it was found: a store in which records were swapped gives the record of another session. */
   const open = (stored: SessionRecord | SealedRecord, id: string): SessionRecord => {
     if (!isSealedRecord(stored)) {
-      // Whatever its version says, which is as open to be written as the rest of it.
+      // What is damaged is no plain text that somebody should let pass.
+      const problem = problemWith(stored, id)
+      if (problem) throw problem
       keyring.checkPlain(RECORD)
       return stored
     }

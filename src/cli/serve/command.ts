@@ -55,9 +55,8 @@ export function addServe(program: Command): void {
     .passThroughOptions()
     .addHelpText('after', HELP)
     .action(async (command: string, args: string[], flags: ServeFlags) => {
-      const { env = {}, allowedHost: allowedHosts = [], allowedOrigin: allowedOrigins = [], ...others } = flags
-      const { encryptionKeysFile, ...rest } = others
-      const encryption = encryptionOf(encryptionKeysFile)
+      const { env = {}, allowedHost: allowedHosts = [], allowedOrigin: allowedOrigins = [], ...rest } = flags
+      const encryption = encryptionOf(flags.encryptionKeysFile)
       const auth = authOptions(flags, flags.host)
       const sealing = encryption && { encryption }
       const options = { ...rest, ...sealing, env, allowedHosts, allowedOrigins, auth, command, args }

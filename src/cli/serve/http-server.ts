@@ -2,11 +2,12 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Backend } from '../../backend/backend.js'
 import type { Encryption } from '../../backend/sealed/keyring.js'
-import { createSessionHandler, type DrainOptions } from '../../handler.js'
+import { createSessionHandler, type DrainOptions, type NodeStatus } from '../../handler.js'
 import { type GuardOptions, guard } from '../../http/guard.js'
 import { isLoopback, LOOPBACK_NAMES } from '../../http/loopback.js'
 import { NodeHttpRequest, type NodeRequest } from '../../http/node.js'
 import { Notices } from '../../http/notices.js'
+import { defaultPrincipal } from '../../session/principal.js'
 import type { ServerFactory } from '../../session/session.js'
 import { asError } from '../../util/error.js'
 import { Refusal } from '../../wire/refusal.js'
@@ -23,6 +24,12 @@ import { limitByAddress, type Rate } from './rate.js'
  * if the server did, it could close one that the proxy is just sending a request on.
  */
 const KEEP_ALIVE_TIMEOUT = 75_000
+
+/**
+ * How long what `/healthz` has found out is said again, in ms: whoever reaches it may ask as often as they like, and each time
+ * is work for the backend that all nodes share.
+ */
+const HEALTH_AGE = 100
 
 export interface HttpServerOptions {
   /** Default: nothing is encrypted. */
@@ -81,6 +88,8 @@ export async function startHttpServer(options: HttpServerOptions, backend: Backe
     backend,
     ...(options.encryption && { encryption: options.encryption }),
     onerror,
+    // The default one, by name: a key has no subject, and its client id is one person's all the same.
+    principal: defaultPrincipal,
     maxLiveSessions: options.maxSessions,
     liveIdle: options.idle,
     idleTtl: options.sessionTtl,
@@ -117,6 +126,12 @@ export async function startHttpServer(options: HttpServerOptions, backend: Backe
     await handler.node(req, res)
   }
 
+  let found: Promise<NodeStatus> | undefined
+  const look = () => {
+    found ??= handler.status().finally(() => setTimeout(() => (found = undefined), HEALTH_AGE).unref())
+    return found
+  }
+
   const health = async (req: IncomingMessage, res: ServerResponse): Promise<void> => {
     try {
       checkHealth(new NodeHttpRequest(req, undefined))
@@ -129,7 +144,7 @@ export async function startHttpServer(options: HttpServerOptions, backend: Backe
       sendJson(res, 405, { error: 'GET only' }, { allow: 'GET, HEAD' })
       return
     }
-    const status = await handler.status()
+    const status = await look()
     const ready = status.ready && !httpServer.leaving
     sendJson(res, ready ? 200 : 503, { ...status, ready })
   }
@@ -141,7 +156,11 @@ export async function startHttpServer(options: HttpServerOptions, backend: Backe
     },
     leaving: false,
     stopListening: () => void server.close(),
-    drain: (drain) => handler.drain(drain),
+    drain(drain) {
+      const drained = handler.drain(drain)
+      found = undefined
+      return drained
+    },
     async close() {
       server.close()
       await handler.close()

@@ -15,6 +15,8 @@ import { WorkerPool } from './worker-pool.js'
 import { isWorker, runWorker } from './worker-process.js'
 
 export interface ServeOptions extends HttpServerOptions {
+  /** Where the keys that encrypt were read, if it was a file. */
+  encryptionKeysFile?: string | undefined
   /** URL of the backend. Default: a SQLite file in the user's state folder. */
   backend?: string | undefined
   /** Processes that serve. */
@@ -74,13 +76,15 @@ export async function serve(options: ServeOptions, log: Log): Promise<void> {
 }
 
 /** What its user should know before anybody calls. */
-function warnings({ host, auth: { keys, keyFile, oauth } }: ServeOptions): string[] {
+function warnings({ host, encryptionKeysFile, auth: { keys, keyFile, oauth } }: ServeOptions): string[] {
   const open = keys.length === 0 && oauth === undefined && !isLoopback(host)
   return [
     ...(open
       ? [`no authentication: whoever reaches ${host} can start processes here (see --api-key-file, --issuer)`]
       : []),
-    ...(keyFile !== undefined && isOpenToOthers(keyFile) ? [`other users can read ${keyFile}: chmod 600 it`] : []),
+    ...[keyFile, encryptionKeysFile]
+      .filter((file) => file !== undefined && isOpenToOthers(file))
+      .map((file) => `other users can read ${file}: chmod 600 it`),
   ]
 }
 

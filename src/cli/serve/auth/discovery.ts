@@ -5,6 +5,22 @@ import { isLocal } from './options.js'
 /** How long the issuer may take to say where its keys are, or to give them, in ms. */
 export const TIMEOUT = 5_000
 
+/** Bytes that a document of the issuer may have: far more than any has, and little for whoever must keep it. */
+const LONGEST = 1024 * 1024
+
+/** The JSON of a response, unless that is too long to be read. */
+export async function jsonOf({ url, body }: Response): Promise<unknown> {
+  const decoder = new TextDecoder()
+  let size = 0
+  let text = ''
+  for await (const chunk of body ?? []) {
+    size += chunk.byteLength
+    if (size > LONGEST) throw new Error(`${url}: more than ${LONGEST} bytes`)
+    text += decoder.decode(chunk, { stream: true })
+  }
+  return JSON.parse(text + decoder.decode())
+}
+
 /** JSON from a URL; undefined: there is no such document. Rejects if the server cannot be asked. */
 async function getJson(url: string, signal: AbortSignal): Promise<unknown> {
   const response = await fetch(url, { headers: { accept: 'application/json' }, redirect: 'error', signal })
@@ -13,7 +29,7 @@ async function getJson(url: string, signal: AbortSignal): Promise<unknown> {
     await response.body?.cancel()
     return undefined
   }
-  return response.json()
+  return jsonOf(response)
 }
 
 /** The URL of the issuer's keys. Rejects if it cannot be found, with what to do about it. */

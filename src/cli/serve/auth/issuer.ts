@@ -1,8 +1,9 @@
 /** Access tokens of an OAuth issuer: JWTs that its keys have signed, for this endpoint (RFC 9068; RFC 8707). */
 import type { errors, JWTPayload, JWTVerifyGetKey } from 'jose'
+import { isObject } from '../../../wire/jsonrpc.js'
 import type { AuthInfo } from '../../../wire/sdk.js'
 import { Denied } from './denied.js'
-import { keysOf, reasonOf, TIMEOUT } from './discovery.js'
+import { jsonOf, keysOf, reasonOf, TIMEOUT } from './discovery.js'
 import type { OAuthOptions } from './options.js'
 
 /** Signatures by a private key. Never `none`, nor HS256 and its kind, whose secret a public key could be taken for. */
@@ -89,7 +90,12 @@ export class Issuer {
         this.#asked(async () => {
           const response = await fetch(href, init)
           if (response.status !== 200) throw new Error(`${url}: status ${response.status}`)
-          return Response.json(await response.json())
+          const keys = await jsonOf(response)
+          // Here, or nobody would be told of it, and the issuer be asked again for each token.
+          if (!isObject(keys) || !Array.isArray(keys.keys) || !keys.keys.every(isObject)) {
+            throw new Error(`${url}: what is there are no keys (JWKS)`)
+          }
+          return Response.json(keys)
         }),
     })
     return async (header, jws) => {
