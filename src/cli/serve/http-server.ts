@@ -27,6 +27,8 @@ const KEEP_ALIVE_TIMEOUT = 75_000
 export interface HttpServerOptions {
   /** Default: nothing is encrypted. */
   encryption?: Encryption
+  /** Default: session ids are not signed. */
+  secret?: readonly string[]
   /** 0: any free one. */
   port: number
   host: string
@@ -80,6 +82,7 @@ export async function startHttpServer(options: HttpServerOptions, backend: Backe
   const handler = createSessionHandler(factoryFor(options, log), {
     backend,
     ...(options.encryption && { encryption: options.encryption }),
+    ...(options.secret && { secret: options.secret }),
     onerror,
     maxLiveSessions: options.maxSessions,
     liveIdle: options.idle,
