@@ -234,7 +234,11 @@ function checkNumbers(options: SessionHandlerOptions): void {
   }
 }
 
-function secretsOf({ secret, acceptUnsigned }: SessionHandlerOptions): readonly string[] {
+/** @throws TypeError for secrets that cannot be right; the message repeats nothing of them. */
+export function secretsOf({
+  secret,
+  acceptUnsigned,
+}: Pick<SessionHandlerOptions, 'secret' | 'acceptUnsigned'>): readonly string[] {
   if (acceptUnsigned !== undefined && typeof acceptUnsigned !== 'boolean') {
     throw new TypeError(`acceptUnsigned must be true or false, not ${String(acceptUnsigned)}`)
   }

@@ -135,6 +135,14 @@ describeWith('the user in Redis', await redisProgram(), () => {
     const waiting = redis({ url: url(), waitForReplicas: 1 })
     onTestFinished(() => waiting.close())
     await expect(waiting.sessions.create(record('waits'), 60_000)).rejects.toThrow(/replicas/)
+    // A value as the version before wrote it, without its size.
+    const upgraded = redis({ url: url() })
+    onTestFinished(() => upgraded.close())
+    const { sessions } = upgraded
+    await sessions.create(record('older'), 60_000)
+    await sessions.setState('older', 'a', '1')
+    await admin.hdel(`${USER}:session:{older}`, 'size:a')
+    expect(await sessions.setState('older', 'b', '1', undefined, { keys: 2, size: 100 })).toBe('ok')
     const database = new Redis(`${url()}/1`)
     onTestFinished(() => database.disconnect())
     await database.ping()

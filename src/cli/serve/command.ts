@@ -2,13 +2,14 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { backendOption } from '../backend/backend-option.js'
 import { BACKENDS } from '../backend/backend-url.js'
-import { encryptionOf, encryptionOption } from '../encryption.js'
+import { ENCRYPTION_VARIABLE, encryptionOf, encryptionOption } from '../encryption.js'
 import { INHERITED } from '../stdio/child-env.js'
 import { API_KEY_VARIABLE } from './auth/api-keys.js'
 import { addAuthFlags } from './auth/flags.js'
 import { type AuthFlags, authOptions } from './auth/options.js'
 import type { Rate } from './rate.js'
 import { serve } from './serve.js'
+import { SECRET_VARIABLE, secretOf, secretOption } from './signing.js'
 
 interface ServeFlags extends AuthFlags {
   port: number
@@ -16,6 +17,7 @@ interface ServeFlags extends AuthFlags {
   path: string
   backend?: string
   encryptionKeysFile?: string
+  secretFile?: string
   workers: number
   drainNotice?: number
   drainTimeout: number
@@ -40,6 +42,7 @@ export function addServe(program: Command): void {
     .option('--path <path>', 'path of the MCP endpoint', parsePath, '/mcp')
     .addOption(backendOption(`where sessions live: ${BACKENDS} (default: a SQLite file of this command)`))
     .addOption(encryptionOption())
+    .addOption(secretOption())
     .option('--workers <number>', 'processes that serve, each a node of its own', parseCount, 1)
     .option('--max-sessions <number>', 'live sessions, and so server processes, of each worker', parseMany, 100)
     .addOption(secondsOption('--idle <seconds>', 'when the process of a session without work ends', 300))
@@ -57,9 +60,10 @@ export function addServe(program: Command): void {
     .action(async (command: string, args: string[], flags: ServeFlags) => {
       const { env = {}, allowedHost: allowedHosts = [], allowedOrigin: allowedOrigins = [], ...rest } = flags
       const encryption = encryptionOf(flags.encryptionKeysFile)
+      const secret = secretOf(flags.secretFile)
       const auth = authOptions(flags, flags.host)
-      const sealing = encryption && { encryption }
-      const options = { ...rest, ...sealing, env, allowedHosts, allowedOrigins, auth, command, args }
+      const secrets = { ...(encryption && { encryption }), ...(secret && { secret }) }
+      const options = { ...rest, ...secrets, env, allowedHosts, allowedOrigins, auth, command, args }
       await serve(options, (line) => process.stderr.write(`${line}\n`))
     })
   addAuthFlags(serving)
@@ -148,13 +152,16 @@ function parsePath(text: string): string {
   return text
 }
 
+/** Variables that are for this command alone. */
+const PRIVATE = new Set([API_KEY_VARIABLE, ENCRYPTION_VARIABLE, SECRET_VARIABLE])
+
 /** Adds one variable to those of the flags before. */
 function addVariable(text: string, env: Record<string, string> = {}): Record<string, string> {
   const equals = text.indexOf('=')
   const name = equals < 0 ? text : text.slice(0, equals)
   const value = equals < 0 ? process.env[name] : text.slice(equals + 1)
   if (name === '') throw new InvalidArgumentError('It must begin with a name.')
-  if (name === API_KEY_VARIABLE) throw new InvalidArgumentError('The server is not to know the keys of its callers.')
+  if (PRIVATE.has(name)) throw new InvalidArgumentError('The server is not to know the keys of its callers, nor ours.')
   if (value === undefined)
     throw new InvalidArgumentError('That variable is not set here; give it a value with KEY=VALUE.')
   return { ...env, [name]: value }

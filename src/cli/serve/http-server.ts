@@ -34,6 +34,8 @@ const HEALTH_AGE = 100
 export interface HttpServerOptions {
   /** Default: nothing is encrypted. */
   encryption?: Encryption
+  /** Default: session ids are not signed. */
+  secret?: readonly string[]
   /** 0: any free one. */
   port: number
   host: string
@@ -87,6 +89,7 @@ export async function startHttpServer(options: HttpServerOptions, backend: Backe
   const handler = createSessionHandler(factoryFor(options, log), {
     backend,
     ...(options.encryption && { encryption: options.encryption }),
+    ...(options.secret && { secret: options.secret }),
     onerror,
     // The default one, by name: a key has no subject, and its client id is one person's all the same.
     principal: defaultPrincipal,

@@ -5,20 +5,21 @@ import { displayName, parseBackendUrl, SHARED_BACKENDS } from '../backend/backen
 import { defaultFile } from '../backend/default-file.js'
 import { openBackend } from '../backend/open-backend.js'
 import { CommandError } from '../command-error.js'
+import { isOpenToOthers } from '../secrets.js'
 import { inheritedEnv } from '../stdio/child-env.js'
 import { startProblem } from '../stdio/start-error.js'
 import { freePort, urlHost } from './address.js'
-import { isOpenToOthers } from './auth/api-keys.js'
 import { type HttpServerOptions, type Log, startHttpServer } from './http-server.js'
 import { stopSignal } from './stop-signal.js'
 import { WorkerPool } from './worker-pool.js'
 import { isWorker, runWorker } from './worker-process.js'
 
 export interface ServeOptions extends HttpServerOptions {
-  /** Where the keys that encrypt were read, if it was a file. */
-  encryptionKeysFile?: string | undefined
   /** URL of the backend. Default: a SQLite file in the user's state folder. */
   backend?: string | undefined
+  /** Where encryption keys and secrets were read, if it was a file. */
+  encryptionKeysFile?: string | undefined
+  secretFile?: string | undefined
   /** Processes that serve. */
   workers: number
   /** How long to serve on after SIGTERM, in ms. Default: see {@link noticeAfter}. */
@@ -76,15 +77,14 @@ export async function serve(options: ServeOptions, log: Log): Promise<void> {
 }
 
 /** What its user should know before anybody calls. */
-function warnings({ host, encryptionKeysFile, auth: { keys, keyFile, oauth } }: ServeOptions): string[] {
+function warnings({ host, encryptionKeysFile, secretFile, auth: { keys, keyFile, oauth } }: ServeOptions): string[] {
+  const files = [keyFile, secretFile, encryptionKeysFile].filter((file) => file !== undefined)
   const open = keys.length === 0 && oauth === undefined && !isLoopback(host)
   return [
     ...(open
       ? [`no authentication: whoever reaches ${host} can start processes here (see --api-key-file, --issuer)`]
       : []),
-    ...[keyFile, encryptionKeysFile]
-      .filter((file) => file !== undefined && isOpenToOthers(file))
-      .map((file) => `other users can read ${file}: chmod 600 it`),
+    ...files.filter(isOpenToOthers).map((file) => `other users can read ${file}: chmod 600 it`),
   ]
 }
 

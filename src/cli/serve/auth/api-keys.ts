@@ -1,6 +1,6 @@
 /** API keys: how they are written down, and whose a key is. */
 import { createHash, timingSafeEqual } from 'node:crypto'
-import { readFileSync, statSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import type { AuthInfo } from '../../../wire/sdk.js'
 import { CommandError } from '../../command-error.js'
 
@@ -49,11 +49,6 @@ export function checkNames(keys: readonly ApiKey[]): void {
     if (before !== undefined && before !== name) throw new CommandError('the same API key is given under two names', 2)
     names.set(key, name)
   }
-}
-
-/** Whether other users of this machine may read or change a file. Windows has no such bits. */
-export function isOpenToOthers(file: string): boolean {
-  return process.platform !== 'win32' && (statSync(file).mode & 0o007) !== 0
 }
 
 /** `name:key`, or a key alone. A message never shows what was written. */
