@@ -70,10 +70,13 @@ function onConnection(
   headers: Record<string, string>,
   agent: http.Agent | false,
 ): Promise<Outcome | 'stale'> {
+  const sent = method === 'GET' || method === 'HEAD' ? undefined : body
+  // Node frames the bodies of few methods by itself; one without a frame would be taken for the next request.
+  const framed = sent === undefined ? headers : { ...headers, 'content-length': String(sent.length) }
   return new Promise((resolve) => {
     let request: http.ClientRequest
     try {
-      request = http.request({ host: '127.0.0.1', port, path: `/${door}`, method, headers, agent })
+      request = http.request({ host: '127.0.0.1', port, path: `/${door}`, method, headers: framed, agent })
     } catch {
       return resolve({ kind: 'unsendable' })
     }
@@ -99,7 +102,7 @@ function onConnection(
         request.destroy()
       }, patience)
     })
-    request.end(method === 'GET' || method === 'HEAD' ? undefined : body)
+    request.end(sent)
   })
 }
 
