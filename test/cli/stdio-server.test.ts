@@ -95,6 +95,23 @@ describe('what goes through the pipes', () => {
     expect(most).toBeLessThan(1_000)
   })
 
+  it('leaves out of a message what does not belong there, for which a client would ignore it', async () => {
+    const { transport } = await connected()
+    const first = transport.request('hang')
+    const second = transport.request('hang')
+    const messages = [
+      { id: first, result: { a: 1 }, error: null, trace: 'x' },
+      { id: second, error: { code: 1, message: 'no' }, result: null },
+      { ...notification('notifications/message', { data: 'x' }), time: 5 },
+    ]
+    await transport.call('send', { messages })
+    expect(transport.sent.slice(0, 3).map(({ message }) => message)).toEqual([
+      { jsonrpc: '2.0', id: first, result: { a: 1 } },
+      { jsonrpc: '2.0', id: second, error: { code: 1, message: 'no' } },
+      notification('notifications/message', { data: 'x' }),
+    ])
+  })
+
   it('passes on what is not JSON-RPC as if it were stderr, and goes on', async () => {
     const { transport, lines } = await connected()
     const noise = ['Listening…', '{"json": "but no message"}', '[]', '{"jsonrpc":"2.0","id":null,"result":{}}']

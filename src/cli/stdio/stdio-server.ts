@@ -1,6 +1,6 @@
 /** A stdio MCP server as the server instance of a session: a child process, one for each live session. */
 import { asError } from '../../util/error.js'
-import { isMessage, type JSONRPCMessage } from '../../wire/jsonrpc.js'
+import { isMessage, isObject, type JSONRPCMessage } from '../../wire/jsonrpc.js'
 import type { ServerInstance, Transport } from '../../wire/sdk.js'
 import { ChildProcess } from './child-process.js'
 import { LineSplitter } from './line-splitter.js'
@@ -204,6 +204,19 @@ function parse(line: string): JSONRPCMessage[] | undefined {
   } catch {
     return undefined
   }
-  const values: unknown[] = Array.isArray(value) ? value : [value]
+  const values = (Array.isArray(value) ? value : [value]).map(withoutMore)
   return values.length > 0 && values.every(isMessage) ? values : undefined
+}
+
+/**
+ * A message with nothing but what belongs in it: libraries of other languages add members of their own, or `"error": null` beside a
+ * result, and clients of the SDKs would wait for an answer that they ignore.
+ */
+function withoutMore(value: unknown): unknown {
+  if (!isObject(value)) return value
+  const { jsonrpc, id, method, params, result, error } = value
+  if (typeof method === 'string') {
+    return { jsonrpc, ...('id' in value && { id }), method, ...(params !== undefined && { params }) }
+  }
+  return isObject(result) ? { jsonrpc, id, result } : { jsonrpc, ...('id' in value && { id }), error }
 }
