@@ -171,7 +171,7 @@ describe('the process', () => {
   })
 
   it('keeps its environment from the child, but for what is given', async () => {
-    const env = { MCP_ROAM_SECRET: 'secret', PASSED: 'from outside' }
+    const env = { MCP_ROAM_SECRET: 'not for children '.repeat(3), PASSED: 'from outside' }
     const { url } = await serve(script('tools'), ['--env', 'GIVEN=a=b', '--env', 'PASSED'], { env })
     const seen = JSON.parse(await (await connect(url)).call('env'))
     expect(seen).toMatchObject({ GIVEN: 'a=b', PASSED: 'from outside', PATH: process.env.PATH })
