@@ -307,6 +307,16 @@ describe.skipIf(openssl === undefined)('TLS with a CA of our own', async () => {
   })
   afterAll(() => discard(folder))
 
+  /** The program of the page keeps a record, and hears what it says on the bus. */
+  async function expectToWork(text: string, env: Record<string, string>, id: string): Promise<void> {
+    const { backend } = await run(programWith(text), env)
+    expect(await backend.sessions.create(record(id), 60_000)).toBe(true)
+    const heard = new Promise(
+      (resolve) => void backend.bus.subscribe('topic', resolve).then(() => backend.bus.publish('topic', 'x')),
+    )
+    expect(await heard).toBe('x')
+  }
+
   describeWith('to Redis', await redisProgram(), () => {
     it('works as the page says, with either library; a certificate of an unknown CA is refused', async () => {
       const [port = 0] = await freePorts(1)
@@ -324,12 +334,7 @@ describe.skipIf(openssl === undefined)('TLS with a CA of our own', async () => {
         ["from 'ioredis'", 'a'],
         ["from 'redis'", 'b'],
       ] as const) {
-        const { backend } = await run(programWith(text), env)
-        expect(await backend.sessions.create(record(id), 60_000)).toBe(true)
-        const heard = new Promise(
-          (resolve) => void backend.bus.subscribe('topic', resolve).then(() => backend.bus.publish('topic', 'x')),
-        )
-        expect(await heard).toBe('x')
+        await expectToWork(text, env, id)
       }
       const unknown = redis({ url: env.REDIS_URL })
       onTestFinished(() => unknown.close())
@@ -351,12 +356,7 @@ describe.skipIf(openssl === undefined)('TLS with a CA of our own', async () => {
         ['sslrootcert', 'a'],
         ['postgresJs', 'b'],
       ] as const) {
-        const { backend } = await run(programWith(text), env)
-        expect(await backend.sessions.create(record(id), 60_000)).toBe(true)
-        const heard = new Promise(
-          (resolve) => void backend.bus.subscribe('topic', resolve).then(() => backend.bus.publish('topic', 'x')),
-        )
-        expect(await heard).toBe('x')
+        await expectToWork(text, env, id)
       }
       const others =
         'select ssl, count(*)::int from pg_stat_ssl where pid <> pg_backend_pid() and pid in (select pid from pg_stat_activity where usename is not null) group by ssl'
